@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash
+# Sourced: how a Debian tree is made. The suite, and how the backports suite joins it without naming a mirror.
+
+SUITE=trixie
+
+# debian_tree TREE PACKAGES MMDEBSTRAP_OPTION...: a minimal tree of $SUITE, without documentation.
+debian_tree() {
+    local tree=$1 packages=$2 options
+    shift 2
+    options=(--variant=minbase --include="$packages")
+    # Those who build inside the tree read no manuals, and unpacking them takes a fifth of the time.
+    options+=(--dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*')
+    options+=(--dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*')
+    options+=(--dpkgopt=force-unsafe-io --aptopt='Acquire::Languages "none"' --aptopt='APT::Install-Recommends "false"')
+    # A namespace of its own: mmdebstrap's mounts are gone even if it is killed.
+    unshare --mount --propagation private -- mmdebstrap "${options[@]}" "$@" "$SUITE" "$tree"
+}
+
+# The setup hook: backports from wherever mmdebstrap found the suite itself.
+BACKPORTS_HOOK='sed -n "s/^\(deb .*\) '$SUITE' \(.*\)/\1 '$SUITE'-backports \2/p" "$1/etc/apt/sources.list" \
+    >"$1/etc/apt/sources.list.d/backports.list" && test -s "$1/etc/apt/sources.list.d/backports.list"'

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash
+# Shared by the scripts beside it: where the cache is, how a step is shown and logged, how a result gets into the
+# cache in one piece, and how a command is run inside one of the cached trees. Source it; it runs nothing.
+
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# HOME may be unset under CI; the fallback is then a folder that only root can have made.
+CACHE=${SRB_CACHE:-${XDG_CACHE_HOME:-${HOME:-/var/cache}/.cache}/srb}
+# One clock for a whole `make`, so that the times of nested scripts add up.
+export SRB_STARTED=${SRB_STARTED:-$(date +%s)}
+export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
+mkdir -p "$CACHE/locks" "$CACHE/tmp" "$CACHE/logs"
+
+# say TEXT...: one line of progress, on stderr so that a script's stdout stays its answer.
+say() {
+    local t=$(($(date +%s) - SRB_STARTED))
+    printf '[%02d:%02d] %s\n' $((t / 60)) $((t % 60)) "$*" >&2
+}
+
+# die TEXT...: one sentence, and out.
+die() {
+    printf 'srb: %s\n' "$*" >&2
+    exit 1
+}
+
+need_root() {
+    [ "$(id -u)" = 0 ] || die "$1 needs root (it makes Debian trees and enters them with chroot): run it with sudo."
+}
+
+# host_tools COMMAND=PACKAGE...: installs what is missing when that is possible, else says what to install.
+host_tools() {
+    local missing=() pair
+    for pair in "$@"; do
+        command -v "${pair%%=*}" >/dev/null 2>&1 || missing+=("${pair#*=}")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        step "host packages: ${missing[*]}" install_packages "${missing[@]}"
+    fi
+    for pair in "$@"; do
+        command -v "${pair%%=*}" >/dev/null 2>&1 ||
+            die "'${pair%%=*}' is missing: install the package ${pair#*=} (apt-get install ${missing[*]})."
+    done
+}
+
+install_packages() {
+    exec 8>"$CACHE/locks/apt"
+    flock 8
+    apt-get -qq update && apt-get -qq -y --no-install-recommends install "$@" </dev/null
+    local status=$?
+    exec 8>&-
+    return $status
+}
+
+# key TEXT_OR_FILE...: a short hash of what goes into a result; files count with their contents.
+key() {
+    local x
+    for x in "$@"; do
+        if [ -f "$x" ]; then cat "$x"; else printf '%s\n' "$x"; fi
+    done | sha256sum | cut -c1-12
+}
+
+# step TITLE COMMAND...: runs the command with all its output in a log; shows the end of it only if it fails.
+step() {
+    local title=$1 log began status=0 pid
+    shift
+    log=$CACHE/logs/$(printf '%s' "$title" | tr -cs 'A-Za-z0-9' '-' | cut -c1-40).$$.log
+    began=$(date +%s)
+    # In the background, so that errexit works in the command and a failure is still ours to report; in a process
+    # group of its own, as a shell's background commands ignore Ctrl-C and have to be ended as one.
+    set -m
+    "$@" >"$log" 2>&1 </dev/null &
+    pid=$!
+    set +m
+    # shellcheck disable=SC2064
+    trap "kill -TERM -- -$pid 2>/dev/null; wait $pid 2>/dev/null; exit 130" INT TERM HUP
+    if [ -t 2 ] && [ -z "${CI:-}" ]; then
+        spin "$pid" "$title" "$log" "$began"
+        printf '\r\033[K' >&2
+    else
+        say "$title ..."
+    fi
+    wait "$pid" || status=$?
+    trap - INT TERM HUP
+    if [ "$status" != 0 ]; then
+        printf '%s\n' "--- the last lines of $log:" >&2
+        tail -n "${SRB_LOG_LINES:-30}" "$log" >&2
+        die "failed: $title (status $status; full output in $log)"
+    fi
+    say "$title: $(($(date +%s) - began)) s"
+}
+
+# spin PID TITLE LOG BEGAN: a spinner with the log's last line, until the process ends.
+spin() {
+    local turn=0 marks='|/-\' last columns
+    columns=$(tput cols 2>/dev/null || echo 80)
+    while kill -0 "$1" 2>/dev/null; do
+        last=$(tail -c 400 "$3" 2>/dev/null | tr -d '\r' | grep -av '^[[:space:]]*$' | tail -n 1 || true)
+        printf '\r\033[K%s' "$(printf '%s %s (%d s) %s' "${marks:turn++%4:1}" "$2" \
+            $(($(date +%s) - $4)) "$last" | tr -cd '[:print:]' | cut -c1-$((columns - 1)))" >&2
+        sleep 0.3
+    done
+}
+
+# cached NAME FUNCTION: makes $CACHE/NAME by `FUNCTION TEMPDIR` unless it is there: built aside, renamed when whole,
+# one builder at a time. A builder that dies leaves a temporary folder only, which the next one removes.
+cached() {
+    local name=$1 make=$2 final=$CACHE/$1 temp=$CACHE/tmp/$1
+    [ -e "$final" ] && return 0
+    exec 9>"$CACHE/locks/$name"
+    if ! flock -n 9; then
+        say "waiting for another build of $name"
+        flock 9
+    fi
+    if [ ! -e "$final" ]; then
+        rm -rf --one-file-system "$temp"
+        mkdir -p "$temp"
+        "$make" "$temp"
+        mv -T "$temp" "$final"
+    fi
+    exec 9>&-
+}
+
+# inside TREE [SRC:DST[:ro]]... -- COMMAND...: runs COMMAND by chroot in TREE, which it cannot change. The mounts live in
+# a mount namespace of their own and go with it, however the command ends.
+inside() {
+    unshare --mount --propagation private --pid --fork --kill-child -- bash -c '
+        set -euo pipefail
+        tree=$1; shift
+        mount --bind "$tree" "$tree"
+        mount -o remount,bind,ro "$tree"
+        mount -t proc proc "$tree/proc"
+        mount --rbind /dev "$tree/dev"
+        mount -t tmpfs tmpfs "$tree/tmp"
+        while [ "$1" != -- ]; do
+            IFS=: read -r src dst mode <<<"$1"
+            mount --bind "$src" "$tree$dst"
+            [ "$mode" != ro ] || mount -o remount,bind,ro "$tree$dst"
+            shift
+        done
+        shift
+        cd "$tree"
+        exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp LC_ALL=C.UTF-8 TERM="${TERM:-dumb}" \
+            chroot . "$@"
+    ' inside "$@"
+}
+
+# The names of the cached trees; each hashes what goes into it, so a changed script makes a new one.
+sdk_name() { echo "sdk-$(key "$ROOT/scripts/sdk.sh" "$ROOT/scripts/debian.sh")"; }
+kernel_name() { echo "kernel-$(key "$ROOT/scripts/kernel.sh" "$ROOT/scripts/kernel-inside.sh" "$(sdk_name)")"; }
