@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! The ioctls of `/dev/srb-control`, and the payloads of control requests.
+//!
+//! An agent opens the device, says [`Hello`] and so begins a session; it ends when that file is closed. For each
+//! worker it opens the device once more and joins ([`JOIN`]): [`ENTER`], poll(2) and the doorbell page of that file
+//! are then the worker's.
+
+use core::mem::size_of;
+
+use super::command::{MAX_URLS, MAX_URL_BYTES, MAX_VOLUME_BYTES};
+
+const TYPE: u32 = 0xb5;
+const NONE: u32 = 0;
+const READ_WRITE: u32 = 3;
+
+/// As `_IOC()` of `<asm-generic/ioctl.h>`.
+const fn ioc(direction: u32, number: u32, bytes: usize) -> u32 {
+    assert!(bytes < 1 << 14);
+    direction << 30 | (bytes as u32) << 16 | TYPE << 8 | number
+}
+
+/// Begins a session. Argument: [`Hello`].
+///
+/// EPROTO: versions differ. EBUSY: an agent is connected. EINVAL: the file has begun or joined a session before.
+pub const HELLO: u32 = ioc(READ_WRITE, 1, size_of::<Hello>());
+/// Makes this file a worker's. Argument: [`Join`].
+///
+/// ESTALE: no such session. EINVAL: no such worker, or the file is in use. EBUSY: the worker has a file.
+pub const JOIN: u32 = ioc(READ_WRITE, 2, size_of::<Join>());
+/// Reads parameters and URLs. Argument: [`Config`]. On the session's file. ENOSPC: the URLs need `urls_bytes`.
+pub const CONFIG: u32 = ioc(READ_WRITE, 3, size_of::<Config>());
+/// Reads one device: the first at or above `index`. Argument: [`DeviceInfo`]. ENOENT: there is none.
+pub const DEVICE: u32 = ioc(READ_WRITE, 4, size_of::<DeviceInfo>());
+/// Reaps what the agent has completed on the worker's channels; with [`ENTER_WAIT`] then sleeps until there are
+/// submissions, or a signal (EINTR). Argument: flags. Returns how many completions were applied.
+///
+/// ESHUTDOWN: the session has ended: the agent was cut off, and its memory with it.
+pub const ENTER: u32 = ioc(NONE, 5, 0);
+/// Says which URL requests go to now, so that `srb_urls` shows it first. Argument: [`ActiveUrl`].
+///
+/// ESTALE: the list has changed since. EINVAL: no such URL.
+pub const ACTIVE_URL: u32 = ioc(READ_WRITE, 6, size_of::<ActiveUrl>());
+
+/// Flag of [`ENTER`]: sleep if nothing is submitted.
+pub const ENTER_WAIT: u64 = 1;
+
+/// Argument of [`HELLO`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hello {
+    /// In: [`super::layout::MAGIC`].
+    pub magic: u64,
+    /// In: the agent's [`super::layout::ABI_VERSION`]. Out, also with EPROTO: the module's.
+    pub abi_version: u32,
+    /// In: zero. Reserved for ways to begin a session.
+    pub flags: u32,
+    /// In: features the agent knows. Out: those in force, a subset. None are defined.
+    pub features: u64,
+    /// Out: number of the session.
+    pub session: u64,
+    /// Out: queues of each device, hence data workers.
+    pub queues: u32,
+    /// Out: tags of a data channel, [`super::layout::DATA`].
+    pub depth: u32,
+    /// Out: bytes of a data window.
+    pub window_bytes: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Argument of [`JOIN`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Join {
+    /// In: from [`Hello`].
+    pub session: u64,
+    /// In: a queue number or [`super::layout::CONTROL_WORKER`].
+    pub worker: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Argument of [`CONFIG`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Config {
+    /// Out: changes with every change of URLs or parameters.
+    pub version: u64,
+    /// In: address of the buffer for the URLs, each followed by a newline.
+    pub urls: u64,
+    /// In: bytes of that buffer; [`URLS_CAPACITY`] always suffices.
+    pub urls_capacity: u32,
+    /// Out: bytes that the URLs take.
+    pub urls_bytes: u32,
+    /// Out: seconds for a request, connection included when it is new.
+    pub req_timeout_secs: u32,
+    /// Out: tries after the first one.
+    pub nb_req_retries: u32,
+    /// Out: seconds for connecting.
+    pub server_conn_timeout_secs: u32,
+    /// Out: requests at the servers at a time, for each device.
+    pub thread_pool_size: u32,
+    /// Out: log level, 0 to 7.
+    pub debug: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Room for any list of URLs, newlines included.
+pub const URLS_CAPACITY: usize = MAX_URLS * (MAX_URL_BYTES + 1);
+
+/// Bytes of the name fields of [`DeviceInfo`]; a name is followed by zeros.
+pub const DEVICE_NAME_FIELD: usize = 32;
+/// See [`DEVICE_NAME_FIELD`].
+pub const VOLUME_NAME_FIELD: usize = MAX_VOLUME_BYTES + 1;
+
+/// Argument of [`DEVICE`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceInfo {
+    /// In: where to start looking. Out: index of the device.
+    pub index: u32,
+    /// Out: queues.
+    pub queues: u32,
+    /// Out: number of this attachment, never used again.
+    pub attachment: u64,
+    /// Out: size in bytes.
+    pub size_bytes: u64,
+    /// Out: name of the disk.
+    pub name: [u8; DEVICE_NAME_FIELD],
+    /// Out: name of the volume.
+    pub volume: [u8; VOLUME_NAME_FIELD],
+}
+
+impl Default for DeviceInfo {
+    fn default() -> Self {
+        Self {
+            index: 0,
+            queues: 0,
+            attachment: 0,
+            size_bytes: 0,
+            name: [0; DEVICE_NAME_FIELD],
+            volume: [0; VOLUME_NAME_FIELD],
+        }
+    }
+}
+
+/// Argument of [`ACTIVE_URL`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ActiveUrl {
+    /// In: [`Config::version`] that the index belongs to.
+    pub version: u64,
+    /// In: place in the list of URLs.
+    pub index: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// The reply to [`super::descriptor::Op::List`]: how many volumes there are in all, then as many names as there was
+/// room for, each followed by a newline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listing<'a> {
+    /// Volumes on the server.
+    pub total: u64,
+    /// Names, each followed by a newline.
+    pub names: &'a [u8],
+}
+
+/// Bytes before the names of a [`Listing`].
+pub const LISTING_HEAD_BYTES: usize = size_of::<u64>();
+
+impl<'a> Listing<'a> {
+    /// Reads a reply; `None` if it is cut short.
+    #[must_use]
+    pub fn from_bytes(bytes: &'a [u8]) -> Option<Self> {
+        let (head, names) = bytes.split_first_chunk()?;
+        Some(Self { total: u64::from_ne_bytes(*head), names })
+    }
+}
+
+const _: () = {
+    assert!(size_of::<Hello>() == 48);
+    assert!(size_of::<Join>() == 16);
+    assert!(size_of::<Config>() == 48);
+    assert!(size_of::<DeviceInfo>() == 312);
+    assert!(size_of::<ActiveUrl>() == 16);
+};

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+//! Submission and completion entries, packed into words.
+//!
+//! | word | submission | completion |
+//! |---|---|---|
+//! | 0 | tag (bits 0–15), op (16–23), flags (24–31), generation (32–63) | tag (0–15), generation (32–63) |
+//! | 1 | first sector, or what the op says | status (0–31), bytes (32–63) |
+//! | 2 | bytes (0–31) | – |
+
+/// Words of a submission.
+pub const SUBMISSION_WORDS: usize = 3;
+/// Words of a completion.
+pub const COMPLETION_WORDS: usize = 2;
+
+/// The other side may have done this already: an earlier agent was given the request and did not complete it.
+const FLAG_REPEATED: u64 = 1;
+
+/// A request's place among those in flight on its channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tag(pub u16);
+
+impl Tag {
+    /// As an index.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// How often a tag has been used: tells a completion from a late one for an earlier use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Generation(pub u32);
+
+impl Generation {
+    /// The one after.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.wrapping_add(1))
+    }
+}
+
+/// What is asked of the agent. [`Submission::arg`] and the window hold what the op says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Op {
+    /// arg: first sector; fills the window.
+    Read = 1,
+    /// arg: first sector; the window holds the data.
+    Write = 2,
+    /// arg: room for the reply in bytes; fills the window with a [`super::control::Listing`].
+    List = 16,
+    /// The window names a volume; the reply is its size, a u64.
+    Stat = 17,
+    /// arg: size in bytes; the window names the volume to create.
+    Create = 18,
+    /// arg: new size in bytes; the window names the volume. The reply is empty.
+    Extend = 19,
+    /// The window names the volume to delete.
+    Destroy = 20,
+    /// arg: device index; the agent maps its channels and serves them.
+    Open = 21,
+    /// arg: device index; the agent stops serving and unmaps them.
+    Close = 22,
+    /// arg: tag and generation ([`Submission::cancel_arg`]) of a control request that nobody waits for any more.
+    Cancel = 23,
+}
+
+impl Op {
+    /// The op with this number.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            1 => Self::Read,
+            2 => Self::Write,
+            16 => Self::List,
+            17 => Self::Stat,
+            18 => Self::Create,
+            19 => Self::Extend,
+            20 => Self::Destroy,
+            21 => Self::Open,
+            22 => Self::Close,
+            23 => Self::Cancel,
+            _ => return None,
+        })
+    }
+}
+
+/// A request to the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Submission {
+    /// Whose window is used.
+    pub tag: Tag,
+    /// What to do.
+    pub op: Op,
+    /// Whether an earlier agent may have done it already.
+    pub repeated: bool,
+    /// To be sent back in the completion.
+    pub generation: Generation,
+    /// What the op says.
+    pub arg: u64,
+    /// Bytes to read or written; for control ops the bytes of the window that are filled.
+    pub len: u32,
+}
+
+/// Why a submission makes no sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadSubmission {
+    /// No op has this number.
+    Op(u8),
+    /// A flag that this version does not know.
+    Flags(u8),
+}
+
+impl Submission {
+    /// As it goes into the ring.
+    #[must_use]
+    pub const fn to_words(self) -> [u64; SUBMISSION_WORDS] {
+        let flags = if self.repeated { FLAG_REPEATED } else { 0 };
+        let first = self.tag.0 as u64
+            | (self.op as u64) << 16
+            | flags << 24
+            | (self.generation.0 as u64) << 32;
+        [first, self.arg, self.len as u64]
+    }
+
+    /// From the ring.
+    ///
+    /// # Errors
+    /// A module of another version wrote it, or nobody did.
+    pub const fn from_words(words: [u64; SUBMISSION_WORDS]) -> Result<Self, BadSubmission> {
+        let [first, arg, len] = words;
+        let Some(op) = Op::from_number((first >> 16) as u8) else {
+            return Err(BadSubmission::Op((first >> 16) as u8));
+        };
+        let flags = (first >> 24) as u8;
+        if flags as u64 & !FLAG_REPEATED != 0 {
+            return Err(BadSubmission::Flags(flags));
+        }
+        Ok(Self {
+            tag: Tag(first as u16),
+            op,
+            repeated: flags as u64 & FLAG_REPEATED != 0,
+            generation: Generation((first >> 32) as u32),
+            arg,
+            len: len as u32,
+        })
+    }
+
+    /// The `arg` of an [`Op::Cancel`].
+    #[must_use]
+    pub const fn cancel_arg(tag: Tag, generation: Generation) -> u64 {
+        tag.0 as u64 | (generation.0 as u64) << 32
+    }
+
+    /// Reads [`Self::cancel_arg`].
+    #[must_use]
+    pub const fn cancelled(arg: u64) -> (Tag, Generation) {
+        (Tag(arg as u16), Generation((arg >> 32) as u32))
+    }
+}
+
+/// The agent's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Completion {
+    /// Of the submission.
+    pub tag: Tag,
+    /// Of the submission.
+    pub generation: Generation,
+    /// 0, or a negative errno.
+    pub status: i32,
+    /// Bytes moved; of a control request, the bytes of the window that hold the reply or the error's details.
+    pub len: u32,
+}
+
+impl Completion {
+    /// As it goes into the ring.
+    #[must_use]
+    pub const fn to_words(self) -> [u64; COMPLETION_WORDS] {
+        [
+            self.tag.0 as u64 | (self.generation.0 as u64) << 32,
+            self.status as u32 as u64 | (self.len as u64) << 32,
+        ]
+    }
+
+    /// From the ring; any words make a completion, which the module then holds against what it knows.
+    #[must_use]
+    pub const fn from_words(words: [u64; COMPLETION_WORDS]) -> Self {
+        let [first, second] = words;
+        Self {
+            tag: Tag(first as u16),
+            generation: Generation((first >> 32) as u32),
+            status: second as u32 as i32,
+            len: (second >> 32) as u32,
+        }
+    }
+
+    /// Whether the status is 0 or a negative errno, as the kernel defines that range.
+    #[must_use]
+    pub const fn status_is_valid(self) -> bool {
+        self.status <= 0 && self.status >= -4095
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn completions_survive(first in any::<u64>(), second in any::<u64>()) {
+            let completion = Completion::from_words([first, second]);
+            prop_assert_eq!(completion.to_words(), [first & !0xffff_0000, second]);
+            prop_assert_eq!(completion.status_is_valid(), (-4095..=0).contains(&completion.status));
+        }
+
+        #[test]
+        fn submissions_survive_or_are_refused(words: [u64; SUBMISSION_WORDS]) {
+            if let Ok(submission) = Submission::from_words(words) {
+                prop_assert_eq!(submission.to_words(), [words[0], words[1], words[2] & 0xffff_ffff]);
+            }
+        }
+
+        #[test]
+        fn each_op_leads_back(number: u8, tag: u16, generation: u32, arg: u64, len: u32, repeated: bool) {
+            if let Some(op) = Op::from_number(number) {
+                prop_assert_eq!(op as u8, number);
+                let (tag, generation) = (Tag(tag), Generation(generation));
+                let submission = Submission { tag, op, repeated, generation, arg, len };
+                prop_assert_eq!(Submission::from_words(submission.to_words()), Ok(submission));
+                prop_assert_eq!(Submission::cancelled(Submission::cancel_arg(tag, generation)), (tag, generation));
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_flags_and_ops_are_refused() {
+        assert_eq!(Submission::from_words([3 << 16, 0, 0]), Err(BadSubmission::Op(3)));
+        assert_eq!(Submission::from_words([1 << 16 | 2 << 24, 0, 0]), Err(BadSubmission::Flags(2)));
+    }
+}
