@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
-# Sourced: how a Debian tree is made. The suite, and how the backports suite joins it without naming a mirror.
+# Sourced: how a Debian tree is made. The suite stands here.
 
-SUITE=trixie
+export SUITE=trixie
 
 # debian_tree TREE PACKAGES MMDEBSTRAP_OPTION...: a minimal tree of $SUITE, without documentation.
 debian_tree() {
@@ -16,7 +16,3 @@ debian_tree() {
     # A namespace of its own: mmdebstrap's mounts are gone even if it is killed.
     unshare --mount --propagation private -- mmdebstrap "${options[@]}" "$@" "$SUITE" "$tree"
 }
-
-# The setup hook: backports from wherever mmdebstrap found the suite itself.
-BACKPORTS_HOOK='sed -n "s/^\(deb .*\) '$SUITE' \(.*\)/\1 '$SUITE'-backports \2/p" "$1/etc/apt/sources.list" \
-    >"$1/etc/apt/sources.list.d/backports.list" && test -s "$1/etc/apt/sources.list.d/backports.list"'

@@ -94,7 +94,7 @@ step() {
 
 # spin PID TITLE LOG BEGAN: a spinner with the log's last line, until the process ends.
 spin() {
-    local turn=0 marks='|/-\' last columns
+    local turn=0 marks='|/-+' last columns
     columns=$(tput cols 2>/dev/null || echo 80)
     while kill -0 "$1" 2>/dev/null; do
         last=$(tail -c 400 "$3" 2>/dev/null | tr -d '\r' | grep -av '^[[:space:]]*$' | tail -n 1 || true)
@@ -123,30 +123,16 @@ cached() {
     exec 9>&-
 }
 
-# inside TREE [SRC:DST[:ro]]... -- COMMAND...: runs COMMAND by chroot in TREE, which it cannot change. The mounts live in
-# a mount namespace of their own and go with it, however the command ends.
+# inside TREE [SRC:DST[:ro]]... -- COMMAND...: runs COMMAND by chroot in TREE, which it cannot change. Its mounts and
+# processes live in namespaces of their own and go with them, however the command ends.
 inside() {
-    unshare --mount --propagation private --pid --fork --kill-child -- bash -c '
-        set -euo pipefail
-        tree=$1; shift
-        mount --bind "$tree" "$tree"
-        mount -o remount,bind,ro "$tree"
-        mount -t proc proc "$tree/proc"
-        mount --rbind /dev "$tree/dev"
-        mount -t tmpfs tmpfs "$tree/tmp"
-        while [ "$1" != -- ]; do
-            IFS=: read -r src dst mode <<<"$1"
-            mount --bind "$src" "$tree$dst"
-            [ "$mode" != ro ] || mount -o remount,bind,ro "$tree$dst"
-            shift
-        done
-        shift
-        cd "$tree"
-        exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp LC_ALL=C.UTF-8 TERM="${TERM:-dumb}" \
-            chroot . "$@"
-    ' inside "$@"
+    unshare --mount --propagation private --pid --fork --kill-child -- bash "$ROOT/scripts/enter.sh" "$@"
 }
 
 # The names of the cached trees; each hashes what goes into it, so a changed script makes a new one.
-sdk_name() { echo "sdk-$(key "$ROOT/scripts/sdk.sh" "$ROOT/scripts/debian.sh")"; }
-kernel_name() { echo "kernel-$(key "$ROOT/scripts/kernel.sh" "$ROOT/scripts/kernel-inside.sh" "$(sdk_name)")"; }
+sdk_name() {
+    echo "sdk-$(cd "$ROOT/scripts" && key sdk.sh sdk-inside.sh debian.sh backports.sh)"
+}
+kernel_name() {
+    echo "kernel-$(key "$ROOT/scripts/kernel-inside.sh" "$(sdk_name)")"
+}
