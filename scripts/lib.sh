@@ -136,3 +136,9 @@ sdk_name() {
 kernel_name() {
     echo "kernel-$(key "$ROOT/scripts/kernel-inside.sh" "$(sdk_name)")"
 }
+rootfs_name() {
+    echo "rootfs-$(cd "$ROOT/scripts" && key rootfs.sh debian.sh)"
+}
+image_name() {
+    echo "image-$(key "$ROOT/scripts/image.sh" "$ROOT/tests/guest/initramfs" "$(rootfs_name)" "$(sdk_name)")"
+}

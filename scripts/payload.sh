@@ -1,0 +1,27 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# Gathers what the guest sees below /srb: its init, the module, the programs, the demo. Builds what is not up to date,
+# the kernel's half beside the programs. Prints the folder's path.
+. "$(dirname "$0")/lib.sh"
+
+need_root "making what the VM runs"
+"$ROOT/scripts/sdk.sh"
+"$ROOT/scripts/module.sh" &
+MODULE=$!
+PROGRAMS=$("$ROOT/scripts/userspace.sh")
+wait $MODULE || exit
+
+PAYLOAD=$CACHE/payload-$(key "$ROOT")
+exec 9>"$CACHE/locks/$(basename "$PAYLOAD")"
+flock 9
+rm -rf "$PAYLOAD.new"
+mkdir -p "$PAYLOAD.new/bin"
+for program in srb-agent srbctl srb-playground srb-guest-tests; do
+    [ ! -x "$PROGRAMS/$program" ] || cp "$PROGRAMS/$program" "$PAYLOAD.new/bin/"
+done
+strip --strip-debug "$PAYLOAD.new/bin/"* 2>/dev/null || true
+cp -L "$ROOT/target/kmod/srb.ko" "$ROOT/tests/guest/init" "$PAYLOAD.new/"
+[ ! -e "$ROOT/scripts/demo.sh" ] || cp "$ROOT/scripts/demo.sh" "$PAYLOAD.new/"
+rm -rf "$PAYLOAD"
+mv "$PAYLOAD.new" "$PAYLOAD"
+echo "$PAYLOAD"

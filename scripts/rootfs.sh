@@ -1,0 +1,21 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# Makes the Debian tree that the VM boots: the tools that users put on a block device, and udev, so that device nodes,
+# events and partitions come as users know them. No init system: tests/guest/init is the VM's first process.
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/debian.sh"
+
+PACKAGES=udev,kmod,procps,util-linux,fdisk,parted,lvm2,dmsetup,xfsprogs,e2fsprogs,btrfs-progs,fio,iproute2,strace
+PACKAGES+=,curl,busybox-static,xz-utils,psmisc,less
+
+make_rootfs() {
+    step "rootfs: Debian $SUITE with disk tools" debian_tree "$1" "$PACKAGES"
+    # Nothing here may ask the archive, and a known host name spares every tool its look-up.
+    rm -rf "$1/var/lib/apt/lists" "$1/var/cache/apt"
+    echo srb-vm >"$1/etc/hostname"
+    echo "127.0.0.1 localhost srb-vm" >"$1/etc/hosts"
+}
+
+need_root "making the VM's tree"
+host_tools mmdebstrap=mmdebstrap unshare=util-linux flock=util-linux
+cached "$(rootfs_name)" make_rootfs

@@ -1,0 +1,40 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# Builds the programs for the VM, in the sdk: so they fit the VM's libc whatever the host's is, and the oldest compiler
+# that must build them builds them. The host's cargo fetches the crates beforehand; the sdk needs no network.
+# usage: userspace.sh            build; prints the folder of the programs
+#        userspace.sh ARGUMENT...  run the sdk's cargo with these arguments instead
+. "$(dirname "$0")/lib.sh"
+
+PROGRAMS=(-p srb-agent -p srbctl -p srb-playground -p srb-tests)
+
+make_vendor() {
+    step "crates: fetching what Cargo.lock names" cargo vendor --quiet --locked --versioned-dirs \
+        --manifest-path "$ROOT/Cargo.toml" "$1"
+}
+
+sdk_cargo() {
+    inside "$SDK" "$ROOT:/src:ro" "$CACHE/$VENDOR:/vendor:ro" "$TARGET:/target" -- sh -c '
+        cd /src && export CARGO_TARGET_DIR=/target CARGO_HOME=/target/home CARGO_NET_OFFLINE=true &&
+        exec nice cargo --config "source.crates-io.replace-with=\"vendored\"" \
+            --config "source.vendored.directory=\"/vendor\"" "$@"' cargo "$@"
+}
+
+need_root "building for the VM"
+command -v cargo >/dev/null || die "'cargo' is missing: install a Rust toolchain (https://rustup.rs)."
+"$ROOT/scripts/sdk.sh"
+SDK=$CACHE/$(sdk_name)
+VENDOR=vendor-$(key "$ROOT/Cargo.lock")
+cached "$VENDOR" make_vendor
+TARGET=$CACHE/userspace-$(key "$ROOT" "$(sdk_name)")
+mkdir -p "$TARGET"
+
+exec 9>"$CACHE/locks/$(basename "$TARGET")"
+flock 9
+if [ $# -gt 0 ]; then
+    sdk_cargo "$@"
+else
+    SRB_LOG_LINES=${SRB_LOG_LINES:-60} step "programs for the VM" \
+        sdk_cargo build --release --locked "${PROGRAMS[@]}" --bins
+    echo "$TARGET/release"
+fi

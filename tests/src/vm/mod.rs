@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Boots the VM, runs one command in it, and hands back the command's exit status.
+//!
+//! One thread owns the run: it starts QEMU, copies the command's output from a pipe to stdout, and looks at the clock,
+//! at QEMU and at the signals it got every [`POLL`]. QEMU dies with it, whatever happens ([`qemu`]).
+//!
+//! The guest's side is `tests/guest/init`: it writes `exit N` to the port `srb.status`, which is a file here. The
+//! kernel's log goes to another file, the console, of which the end is shown when a run fails.
+
+mod accel;
+mod interrupt;
+mod payload;
+mod qemu;
+mod rundir;
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use qemu::Qemu;
+use rundir::RunDir;
+
+pub use accel::Accel;
+
+/// How often a run looks at the clock, at QEMU and at signals.
+const POLL: Duration = Duration::from_millis(20);
+/// How long QEMU may take to power off after the command's end.
+const POWER_OFF: Duration = Duration::from_secs(5);
+/// How many lines of the console an error shows.
+const TAIL_LINES: usize = 40;
+
+/// What the VM is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Job {
+    /// Run this command as root, its output on stdout.
+    Run(Vec<String>),
+    /// Give the terminal a root shell.
+    Shell,
+}
+
+/// A run of the VM.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The folder that `scripts/image.sh` made: `vmlinuz`, `initrd.img`, `root.img`.
+    pub image: PathBuf,
+    /// The folder whose files the guest sees below `/srb`; it holds `init`.
+    pub payload: PathBuf,
+    /// The folder for this run's own files; not on a tmpfs if the scratch disk is large.
+    pub runs: PathBuf,
+    /// Where the guest kernel's log goes.
+    pub console: PathBuf,
+    /// The guest's memory in MiB.
+    pub memory_mib: u64,
+    /// The guest's CPUs.
+    pub cpus: u32,
+    /// What executes the guest's instructions.
+    pub accel: Accel,
+    /// The size in bytes of a scratch disk, mounted at `/scratch`.
+    pub disk_bytes: Option<u64>,
+    /// How long the whole run may take, boot included.
+    pub timeout: Option<Duration>,
+    /// What to do.
+    pub job: Job,
+}
+
+/// Why a run has no exit status.
+#[derive(Debug)]
+pub enum Error {
+    /// Something on the host: what was tried, and what it said.
+    Host(String, io::Error),
+    /// A tool of the host failed or is missing; the text says which and what to do.
+    Tool(String),
+    /// The guest did not get to the end: what happened, and the end of its console.
+    Guest(String, String),
+    /// A signal ended the run.
+    Interrupted(i32),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(what, error) => write!(f, "{what}: {error}"),
+            Self::Tool(what) => f.write_str(what),
+            Self::Guest(what, console) => {
+                write!(f, "{what}; the end of the guest's console:\n{console}")
+            }
+            Self::Interrupted(signal) => write!(f, "ended by signal {signal}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Adds to an I/O error what was tried.
+pub(crate) fn host(what: impl fmt::Display) -> impl FnOnce(io::Error) -> Error {
+    let what = what.to_string();
+    move |error| Error::Host(what, error)
+}
+
+/// Boots the VM, does the job, and returns the command's exit status.
+///
+/// # Errors
+/// When the guest did not report a status: it panicked, hung until the timeout, or QEMU died.
+pub fn run(options: &Options) -> Result<i32, Error> {
+    let signals = interrupt::Watch::install()?;
+    let dir = RunDir::new(&options.runs)?;
+    payload::build(&options.payload, &options.job, &dir.path("payload.img"), &dir)?;
+    let accel = options.accel.resolve(options, &dir)?;
+    let mut qemu = Qemu::start(options, accel, &dir)?;
+    let result = watch(options, &mut qemu, &dir, &signals);
+    qemu.stop();
+    result
+}
+
+/// Waits for the guest's status, and for whatever else may end the run.
+fn watch(
+    options: &Options,
+    qemu: &mut Qemu,
+    dir: &RunDir,
+    signals: &interrupt::Watch,
+) -> Result<i32, Error> {
+    let began = Instant::now();
+    let mut reported: Option<(i32, Instant)> = None;
+    loop {
+        if let Some(signal) = signals.caught() {
+            return Err(Error::Interrupted(signal));
+        }
+        let alive = qemu.is_alive()?;
+        if reported.is_none() {
+            reported = status(&dir.path("status")).map(|status| (status, Instant::now()));
+        }
+        match reported {
+            Some((status, at)) if !alive || at.elapsed() > POWER_OFF => return Ok(status),
+            None if !alive => return Err(guest(options, "the VM ended without a status")),
+            _ => {}
+        }
+        if options.timeout.is_some_and(|limit| began.elapsed() > limit) {
+            let secs = began.elapsed().as_secs();
+            return Err(guest(options, &format!("no end after {secs} s (--timeout)")));
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+/// The status that the guest reported, once its line is whole.
+fn status(path: &Path) -> Option<i32> {
+    let text = std::fs::read_to_string(path).ok()?;
+    parse_status(&text)
+}
+
+fn parse_status(text: &str) -> Option<i32> {
+    text.strip_suffix('\n')?.strip_prefix("exit ")?.parse().ok()
+}
+
+fn guest(options: &Options, what: &str) -> Error {
+    let bytes = std::fs::read(&options.console).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let what = format!("{what} (console: {})", options.console.display());
+    Error::Guest(what, tail(&text, TAIL_LINES))
+}
+
+/// The last `lines` lines of `text`.
+fn tail(text: &str, lines: usize) -> String {
+    let all: Vec<&str> = text.lines().map(str::trim_end).collect();
+    all.get(all.len().saturating_sub(lines)..).unwrap_or_default().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_counts_only_when_its_line_is_whole() {
+        assert_eq!(parse_status("exit 3\n"), Some(3));
+        assert_eq!(parse_status("exit 3"), None);
+        assert_eq!(parse_status(""), None);
+        assert_eq!(parse_status("exit \n"), None);
+    }
+
+    #[test]
+    fn the_tail_is_the_end() {
+        assert_eq!(tail("a\nb\r\nc\n", 2), "b\nc");
+        assert_eq!(tail("a", 2), "a");
+        assert_eq!(tail("", 2), "");
+    }
+}
