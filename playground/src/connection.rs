@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! One client's connection, on a task of its own: from its first byte to its end.
+//!
+//! `server` hands the socket over; each request passes through [`Session::pass`] on its way to
+//! `routes`, and the answer on its way back. What an answer is to suffer there (a delay, another
+//! status, a body cut short, no answer at all) is a matter of this one function: neither routes
+//! nor the server know of it.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::Request;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tracing::debug;
+
+use crate::answer::Answer;
+use crate::routes::Routes;
+
+/// The largest head of a request, and the largest piece in which its body is handed on.
+const BUFFER_BYTES: usize = 256 * 1024;
+const HEADERS: usize = 100;
+
+/// The connection ends here, without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("hung up on purpose")]
+struct Hangup;
+
+/// What the requests of one connection share.
+#[derive(Debug)]
+struct Session {
+    routes: Arc<Routes>,
+    peer: SocketAddr,
+    served: AtomicU32,
+    /// Dropped once the last answer that the connection may carry has been handed to the socket.
+    last: Mutex<Option<oneshot::Sender<()>>>,
+}
+
+impl Session {
+    async fn pass(&self, request: Request<Incoming>) -> Result<Answer, Hangup> {
+        // ORDERING: a count of this task alone.
+        let number = self.served.fetch_add(1, Ordering::Relaxed) + 1;
+        let last = self.routes.quirks.close_after.map(NonZeroU32::get);
+        if last.is_some_and(|last| number > last) {
+            // Sent together with the last one, and read before that one's answer was out.
+            return Err(Hangup);
+        }
+        let began = Instant::now();
+        let line = tracing::enabled!(tracing::Level::DEBUG)
+            .then(|| (request.method().clone(), request.uri().clone()));
+        let mut answer = self.routes.answer(request).await;
+        if let Some((method, uri)) = line {
+            let status = answer.status().as_u16();
+            debug!(peer = %self.peer, number, %method, %uri, status, took = ?began.elapsed());
+        }
+        if last == Some(number) {
+            if let Some(signal) = self.last.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                answer.body_mut().on_end(signal);
+            }
+        }
+        Ok(answer)
+    }
+}
+
+/// Serves the client until it leaves, an error or timeout, or the end of its last request after
+/// `stop` came true.
+pub(crate) async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    routes: Arc<Routes>,
+    head_timeout: Duration,
+    stop: impl Future<Output = ()>,
+) {
+    let closes = routes.quirks.close_after.is_some();
+    let (signal, last_answer) = oneshot::channel();
+    let session = Arc::new(Session {
+        routes,
+        peer,
+        served: AtomicU32::new(0),
+        last: Mutex::new(Some(signal)),
+    });
+    let service = service_fn(|request| {
+        let session = Arc::clone(&session);
+        async move { session.pass(request).await }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(head_timeout)
+        .max_buf_size(BUFFER_BYTES)
+        .max_headers(HEADERS)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection, stop, last_answer);
+    let (mut stopping, mut leaving) = (false, false);
+    loop {
+        tokio::select! {
+            // The connection first: an answer is handed over before its end is acted on.
+            biased;
+            outcome = connection.as_mut() => {
+                if let Err(error) = outcome {
+                    debug!(%peer, %error, "connection ended");
+                }
+                return;
+            }
+            _ = &mut last_answer, if closes && !leaving => {
+                leaving = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = &mut stop, if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! A REST server for trying, testing and breaking srb: CDMI over HTTP/1.1, volumes as sparse files.
+//!
+//! A request passes, in order: `server` (accept, limits, shutdown) → `connection` (one task per
+//! connection; the place of whatever falsifies answers on purpose) → `routes` (which operation) →
+//! `reading` or `writing` (HTTP meaning of it) → `store` (files). The protocol, and each decision
+//! taken where it leaves a choice, is in this crate's `README.md`.
+//!
+//! Tests start it in their own process:
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use srb_playground::{Config, Playground};
+//!
+//! let folder = tempfile::tempdir()?;
+//! let playground = Playground::start(Config::ephemeral(folder.path()))?;
+//! assert!(playground.url().starts_with("http://127.0.0.1:"));
+//! playground.shutdown();
+//! # Ok(())
+//! # }
+//! ```
+
+mod answer;
+mod body;
+mod cache;
+mod config;
+mod connection;
+mod name;
+mod put;
+mod quirks;
+mod range;
+mod reading;
+mod routes;
+mod server;
+mod store;
+mod target;
+mod upload;
+mod volume;
+mod writing;
+
+pub use config::{Config, Limits};
+pub use quirks::{Quirk, QuirkError, Quirks};
+pub use server::{Playground, StartError};
+pub use target::PrefixError;

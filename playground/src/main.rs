@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The command: reads its options, starts the server, and ends it at SIGTERM or SIGINT.
+
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{ArgAction, Parser};
+use srb_playground::{Config, Playground, Quirk};
+use tokio::signal::unix::{signal, SignalKind};
+use tracing::Level;
+
+/// A REST server for trying, testing and breaking srb. Not a storage product.
+#[derive(Parser)]
+#[command(version)]
+struct Options {
+    /// The folder of the volumes, made if missing
+    #[arg(long, value_name = "FOLDER", default_value_os_t = Config::default().datapath)]
+    datapath: PathBuf,
+
+    /// The port to listen on; 0 takes any free one
+    #[arg(long, default_value_t = Config::default().port)]
+    port: u16,
+
+    /// The address to listen on; 0.0.0.0 or :: opens the server to the network
+    #[arg(long, value_name = "ADDRESS", default_value_t = Config::default().listen)]
+    listen: IpAddr,
+
+    /// The repository's path in its URL
+    #[arg(long, default_value_t = Config::default().path)]
+    path: String,
+
+    /// Answer a change when it is on the disk (fdatasync)
+    #[arg(long)]
+    sync: bool,
+
+    /// Take a ranged PUT whose body is not as long as its range: the body's length counts
+    #[arg(long)]
+    lenient: bool,
+
+    /// Log each request to stderr; -vv logs what the libraries do
+    #[arg(short, long, action = ArgAction::Count)]
+    verbose: u8,
+
+    /// Imitate a server's deviation; may be repeated
+    #[arg(long = "quirk", value_name = "NAME", hide = true)]
+    quirks: Vec<Quirk>,
+}
+
+impl From<Options> for Config {
+    fn from(options: Options) -> Self {
+        Self {
+            datapath: options.datapath,
+            listen: options.listen,
+            port: options.port,
+            path: options.path,
+            sync: options.sync,
+            lenient: options.lenient,
+            quirks: options.quirks.into_iter().collect(),
+            ..Self::default()
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let level = match options.verbose {
+        0 => Level::INFO,
+        1 => Level::DEBUG,
+        _ => Level::TRACE,
+    };
+    tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(level).init();
+    match run(options.into()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("srb-playground: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Before the line is printed that tells others that they may signal.
+    let _context = runtime.enter();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let playground = Playground::start(config)?;
+    let mut stdout = io::stdout();
+    let (url, data) = (playground.url(), playground.datapath().display());
+    // Whoever started it may not care to read: that is no reason to end.
+    let _ = writeln!(stdout, "listening on {url} with data in {data}").and(stdout.flush());
+    runtime.block_on(async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    });
+    tracing::info!("told to stop");
+    playground.shutdown();
+    Ok(())
+}
