@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What can go wrong between the agent and the repository, and what follows from it.
+//!
+//! Before: a try fails somewhere in [`crate::rest`]. After: whoever asked logs the error, once, and completes the
+//! request with its errno. The table is [`ErrorKind::rule`]; nothing else decides on retries or numbers.
+
+use std::fmt;
+
+use nix::libc;
+
+/// Why a request failed. In the order of what an error made of several answers is named after: the last one wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ErrorKind {
+    /// No URL is configured.
+    NoUrl,
+    /// `null:` stands beside other URLs.
+    MixedNull,
+    /// The operation makes no sense on this volume or repository.
+    Invalid,
+    /// The host's name has no address.
+    Unresolved,
+    /// No way to the host.
+    Unreachable,
+    /// Nobody listens at the port.
+    Refused,
+    /// No connection within the time.
+    ConnectTimeout,
+    /// No whole answer within the time.
+    Timeout,
+    /// The connection broke before the answer was whole.
+    Broken,
+    /// The answer is no HTTP.
+    Garbage,
+    /// The server cannot now: 408, 429, or 5xx.
+    ServerFailed,
+    /// The server answered with a status or a body that makes no sense for the request.
+    Protocol,
+    /// The server does not honour ranges: nothing may be written to it.
+    Unfit,
+    /// 416: beyond the volume's end.
+    OutOfRange,
+    /// Another 4xx.
+    Rejected,
+    /// 401 or 403.
+    Denied,
+    /// 413 or 507.
+    Full,
+    /// The volume exists.
+    Exists,
+    /// No such volume.
+    NotFound,
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Whether another try can help.
+    pub retry: bool,
+    /// Whether it counts against the URL's health, and how much.
+    pub blame: Blame,
+    /// Whether the server may have carried out the request all the same.
+    pub ambiguous: bool,
+    /// Positive.
+    pub errno: i32,
+}
+
+/// What a failure says about the URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// Nothing: the server works.
+    None,
+    /// It may be ill: several in a row make it down.
+    Some,
+    /// It is down.
+    Down,
+}
+
+impl ErrorKind {
+    /// Every kind, in order.
+    pub const ALL: [Self; 19] = [
+        Self::NoUrl,
+        Self::MixedNull,
+        Self::Invalid,
+        Self::Unresolved,
+        Self::Unreachable,
+        Self::Refused,
+        Self::ConnectTimeout,
+        Self::Timeout,
+        Self::Broken,
+        Self::Garbage,
+        Self::ServerFailed,
+        Self::Protocol,
+        Self::Unfit,
+        Self::OutOfRange,
+        Self::Rejected,
+        Self::Denied,
+        Self::Full,
+        Self::Exists,
+        Self::NotFound,
+    ];
+
+    /// The table: kind → retry? → blame → ambiguous? → errno.
+    #[must_use]
+    pub const fn rule(self) -> Rule {
+        use Blame::{Down, None, Some};
+        let (retry, blame, ambiguous, errno) = match self {
+            Self::NoUrl => (false, None, false, libc::EDESTADDRREQ),
+            Self::MixedNull | Self::Invalid => (false, None, false, libc::EINVAL),
+            Self::Unresolved | Self::Unreachable => (true, Down, false, libc::EHOSTUNREACH),
+            Self::Refused => (true, Down, false, libc::ECONNREFUSED),
+            Self::ConnectTimeout => (true, Down, false, libc::ETIMEDOUT),
+            Self::Timeout => (true, Down, true, libc::ETIMEDOUT),
+            Self::Broken => (true, Some, true, libc::EIO),
+            Self::Garbage => (true, Some, true, libc::EPROTO),
+            Self::ServerFailed => (true, Some, true, libc::EIO),
+            Self::Protocol | Self::Unfit => (false, None, false, libc::EPROTO),
+            Self::OutOfRange | Self::Rejected => (false, None, false, libc::EIO),
+            Self::Denied => (false, None, false, libc::EACCES),
+            Self::Full => (false, None, false, libc::ENOSPC),
+            Self::Exists => (false, None, false, libc::EEXIST),
+            Self::NotFound => (false, None, false, libc::ENOENT),
+        };
+        Rule { retry, blame, ambiguous, errno }
+    }
+}
+
+/// The last that one URL had to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UrlAnswer {
+    /// In canonical form.
+    pub url: String,
+    /// What its last answer amounts to.
+    pub kind: ErrorKind,
+    /// That answer, for people.
+    pub text: String,
+}
+
+/// Why a request failed, after all its tries.
+///
+/// Displayed as one line: what was asked, which URL answered what, after how many tries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestError {
+    kind: ErrorKind,
+    operation: String,
+    answers: Vec<UrlAnswer>,
+    tries: u32,
+    notes: Vec<String>,
+}
+
+impl RequestError {
+    /// A failure in which no URL had a part, or a verdict on what the server answered well.
+    #[must_use]
+    pub fn plain(kind: ErrorKind, operation: impl fmt::Display, note: impl Into<String>) -> Self {
+        let (operation, answers, tries) = (operation.to_string(), Vec::new(), 0);
+        Self { kind, operation, answers, tries, notes: vec![note.into()] }
+    }
+
+    /// A failure after tries; named after the most telling of the answers.
+    #[must_use]
+    pub fn after_tries(operation: impl fmt::Display, answers: Vec<UrlAnswer>, tries: u32) -> Self {
+        let kind = answers.iter().map(|answer| answer.kind).max().unwrap_or(ErrorKind::NoUrl);
+        Self { kind, operation: operation.to_string(), answers, tries, notes: Vec::new() }
+    }
+
+    /// The same as part of a larger operation.
+    #[must_use]
+    pub fn within(mut self, operation: impl fmt::Display) -> Self {
+        let part = std::mem::replace(&mut self.operation, operation.to_string());
+        self.notes.insert(0, format!("in {part}"));
+        self
+    }
+
+    /// The same with something more to tell.
+    #[must_use]
+    pub fn with_note(mut self, note: impl Into<String>) -> Self {
+        self.notes.push(note.into());
+        self
+    }
+
+    /// What it amounts to.
+    #[must_use]
+    pub const fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// How many tries there were; 0 if nothing was sent.
+    #[must_use]
+    pub const fn tries(&self) -> u32 {
+        self.tries
+    }
+
+    /// The last answer of each URL that was asked.
+    #[must_use]
+    pub fn answers(&self) -> &[UrlAnswer] {
+        &self.answers
+    }
+
+    /// The number for the module, positive.
+    #[must_use]
+    pub const fn errno(&self) -> i32 {
+        self.kind.rule().errno
+    }
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.operation)?;
+        let mut separator = ": ";
+        for answer in &self.answers {
+            write!(f, "{separator}{} {}", answer.url, answer.text)?;
+            separator = "; ";
+        }
+        for note in &self.notes {
+            write!(f, "{separator}{note}")?;
+            separator = "; ";
+        }
+        match self.tries {
+            0 => Ok(()),
+            1 => write!(f, " (1 try)"),
+            tries => write!(f, " ({tries} tries)"),
+        }
+    }
+}
+
+impl std::error::Error for RequestError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_kinds_that_a_retry_can_help_blame_the_url() {
+        for kind in ErrorKind::ALL {
+            let rule = kind.rule();
+            assert_eq!(rule.retry, rule.blame != Blame::None, "{kind:?}");
+            assert!(rule.retry || !rule.ambiguous, "{kind:?}");
+            assert!(rule.errno > 0, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn the_errnos_of_the_manual() {
+        let errno = |kind: ErrorKind| kind.rule().errno;
+        assert_eq!(errno(ErrorKind::NoUrl), libc::EDESTADDRREQ);
+        assert_eq!(errno(ErrorKind::NotFound), libc::ENOENT);
+        assert_eq!(errno(ErrorKind::Exists), libc::EEXIST);
+        assert_eq!(errno(ErrorKind::Denied), libc::EACCES);
+        assert_eq!(errno(ErrorKind::Full), libc::ENOSPC);
+        assert_eq!(errno(ErrorKind::Unfit), libc::EPROTO);
+        assert_eq!(errno(ErrorKind::OutOfRange), libc::EIO);
+    }
+
+    #[test]
+    fn one_line_says_what_where_and_how_often() {
+        let answer = |url: &str, kind, text: &str| UrlAnswer {
+            url: url.to_owned(),
+            kind,
+            text: text.to_owned(),
+        };
+        let error = RequestError::after_tries(
+            "size of volume v",
+            vec![
+                answer("http://a", ErrorKind::Refused, "refused the connection"),
+                answer("http://b", ErrorKind::Timeout, "did not answer within 2 s"),
+            ],
+            4,
+        );
+        assert_eq!(error.errno(), libc::ETIMEDOUT);
+        assert_eq!(
+            error.within("create of volume v").with_note("undone").to_string(),
+            "create of volume v: http://a refused the connection; http://b did not answer \
+             within 2 s; in size of volume v; undone (4 tries)"
+        );
+    }
+}

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What the module decides and the agent obeys: URLs and limits, replaced as a whole while requests run.
+//!
+//! Before: the session reads them from the module. After: [`crate::repository::Repository`] hands the set in
+//! force to every try of every request.
+
+use std::time::Duration;
+
+use srb_proto::command::RepositoryUrl;
+
+/// URLs and limits, as the module's parameters give them.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Changes with every change of the rest; goes back to the module with the active URL.
+    pub version: u64,
+    /// Paths to the one repository, the preferred one first.
+    pub urls: Vec<RepositoryUrl>,
+    /// For the whole answer to a try, after the connection stands.
+    pub req_timeout: Duration,
+    /// For looking up the host's name and connecting.
+    pub server_conn_timeout: Duration,
+    /// Tries after the first one.
+    pub nb_req_retries: u32,
+    /// Requests of one volume at the servers at a time.
+    pub thread_pool_size: u32,
+    /// The module's log level, 0 to 7.
+    pub debug: u32,
+}
+
+impl Default for Settings {
+    /// The original driver's defaults, without a URL.
+    fn default() -> Self {
+        Self {
+            version: 0,
+            urls: Vec::new(),
+            req_timeout: Duration::from_secs(30),
+            server_conn_timeout: Duration::from_secs(30),
+            nb_req_retries: 3,
+            thread_pool_size: 8,
+            debug: 4,
+        }
+    }
+}

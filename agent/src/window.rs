@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! A piece of memory shared with the kernel that a request owns while it is in flight.
+//!
+//! Before: the ring half makes one for each tag of a channel and hands it to [`crate::pipeline::Pipeline`]. After:
+//! answers are copied into it, or its bytes go to the socket from where they lie. Belongs to the worker thread of
+//! its queue; only a [`Payload`] may leave it, and that keeps the memory mapped.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::fmt;
+use std::pin::Pin;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Buf;
+use hyper::body::{Body, Frame, SizeHint};
+
+/// Memory that is written by answers and sent by requests.
+///
+/// # Invariants
+/// - `start` to `start + len` is readable and writable while `owner` lives.
+/// - The first `zeros` bytes are zero, unless the kernel wrote them since; [`Self::mark_written`] is told of that.
+pub struct Window {
+    start: NonNull<u8>,
+    len: usize,
+    zeros: Cell<usize>,
+    owner: Arc<dyn Any + Send + Sync>,
+}
+
+impl Window {
+    /// A window over memory that somebody else mapped.
+    ///
+    /// # Safety
+    /// From `start`, `len` bytes must stay valid for reads and writes while `owner` lives. While a request that was
+    /// given this window is in flight, nobody else may write there, and no Rust reference to it may exist.
+    pub unsafe fn new(start: NonNull<u8>, len: usize, owner: Arc<dyn Any + Send + Sync>) -> Self {
+        Self { start, len, zeros: Cell::new(0), owner }
+    }
+
+    /// A window over memory of its own, holding `bytes`.
+    #[must_use]
+    pub fn from_vec(bytes: Vec<u8>) -> Self {
+        let len = bytes.len();
+        let owner = Arc::new(OwnedBytes(Box::into_raw(bytes.into_boxed_slice())));
+        let start = NonNull::new(owner.0.cast::<u8>()).unwrap_or(NonNull::dangling());
+        // SAFETY: `owner` frees the memory when it is dropped, and makes no reference to it before.
+        unsafe { Self::new(start, len, owner) }
+    }
+
+    /// Its size in bytes.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it has no room at all.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Copies `bytes` to `offset`; `false`, and nothing is copied, if they do not fit.
+    #[must_use]
+    pub fn copy_in(&self, offset: usize, bytes: &[u8]) -> bool {
+        if !self.has(offset, bytes.len()) {
+            return false;
+        }
+        self.zeros.set(self.zeros.get().min(offset));
+        // SAFETY: `offset` is within the window.
+        let target = unsafe { self.start.add(offset) };
+        // SAFETY: the window has room for the bytes from `target` on; a Rust slice never overlaps it.
+        unsafe { target.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
+        true
+    }
+
+    /// Makes the first `len` bytes zero; `false` if there are fewer.
+    ///
+    /// Costs nothing while they are known to be zero.
+    #[must_use]
+    pub fn zero(&self, len: usize) -> bool {
+        if !self.has(0, len) {
+            return false;
+        }
+        let known = self.zeros.get();
+        if known < len {
+            // SAFETY: `known` is below `len`, which is within the window.
+            let target = unsafe { self.start.add(known) };
+            // SAFETY: the window goes on for at least `len - known` bytes from `target`.
+            unsafe { target.write_bytes(0, len.saturating_sub(known)) };
+            self.zeros.set(len);
+        }
+        true
+    }
+
+    /// Notes that the kernel has filled the window: it is no longer known to be zero anywhere.
+    ///
+    /// A write through the pipeline does this by itself; to be called for a write that never gets there.
+    pub fn mark_written(&self) {
+        self.zeros.set(0);
+    }
+
+    /// The first `len` bytes, to be sent without copying; `None` if there are fewer.
+    #[must_use]
+    pub fn payload(&self, len: usize) -> Option<Payload> {
+        self.has(0, len).then(|| Payload {
+            start: self.start,
+            left: len,
+            _owner: Some(Arc::clone(&self.owner)),
+        })
+    }
+
+    /// A copy of the first `len` bytes, for replies and tests; shorter if the window is.
+    #[must_use]
+    pub fn to_vec(&self, len: usize) -> Vec<u8> {
+        self.payload(len.min(self.len)).map_or_else(Vec::new, |bytes| bytes.chunk().to_vec())
+    }
+
+    fn has(&self, offset: usize, len: usize) -> bool {
+        offset.checked_add(len).is_some_and(|end| end <= self.len)
+    }
+}
+
+impl fmt::Debug for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Window").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+/// The memory of [`Window::from_vec`], kept as a pointer so that no reference to it exists beside the window's own.
+struct OwnedBytes(*mut [u8]);
+
+// SAFETY: the memory is on the heap and has one owner; any thread may free it.
+unsafe impl Send for OwnedBytes {}
+// SAFETY: a shared reference gives no access to the memory.
+unsafe impl Sync for OwnedBytes {}
+
+impl Drop for OwnedBytes {
+    fn drop(&mut self) {
+        // SAFETY: the pointer came from `Box::into_raw` and is turned back once, here.
+        drop(unsafe { Box::from_raw(self.0) });
+    }
+}
+
+/// A request's body: bytes of a window, sent from where they lie, or nothing.
+///
+/// It holds the window's owner, so the memory stays mapped until the connection has let go of it.
+pub struct Payload {
+    start: NonNull<u8>,
+    left: usize,
+    _owner: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+// SAFETY: the memory belongs to no thread, and the owner, which keeps it valid, is `Send`.
+unsafe impl Send for Payload {}
+
+impl Payload {
+    /// Nothing.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self { start: NonNull::dangling(), left: 0, _owner: None }
+    }
+}
+
+impl Buf for Payload {
+    fn remaining(&self) -> usize {
+        self.left
+    }
+
+    fn chunk(&self) -> &[u8] {
+        // SAFETY: `left` bytes from `start` on are valid while `_owner` lives, and nobody writes there while the
+        // request is in flight, as `Window::new` demands.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.left) }
+    }
+
+    fn advance(&mut self, count: usize) {
+        let step = count.min(self.left);
+        // SAFETY: `step` is at most what is left of the window.
+        self.start = unsafe { self.start.add(step) };
+        self.left = self.left.saturating_sub(step);
+    }
+}
+
+impl Body for Payload {
+    type Data = Self;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self>, Infallible>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        let whole = std::mem::replace(&mut *self, Self::empty());
+        Poll::Ready(Some(Ok(Frame::data(whole))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_refused_whole() {
+        let window = Window::from_vec(vec![7; 8]);
+        assert!(!window.copy_in(6, &[1, 2, 3]));
+        assert!(!window.copy_in(usize::MAX, &[1]));
+        assert!(!window.zero(9));
+        assert!(window.payload(9).is_none());
+        assert_eq!(window.to_vec(100), [7; 8]);
+        assert!(window.copy_in(6, &[1, 2]));
+        assert!(window.copy_in(8, &[]));
+        assert_eq!(window.to_vec(8), [7, 7, 7, 7, 7, 7, 1, 2]);
+    }
+
+    #[test]
+    fn zeroing_after_anything_else_gives_zeros() {
+        let window = Window::from_vec(vec![7; 8]);
+        assert!(window.zero(4));
+        assert_eq!(window.to_vec(8), [0, 0, 0, 0, 7, 7, 7, 7]);
+        assert!(window.copy_in(2, &[9]));
+        assert!(window.zero(8));
+        assert_eq!(window.to_vec(8), [0; 8]);
+        assert!(window.copy_in(0, &[1; 8]));
+        window.mark_written();
+        assert!(window.zero(8));
+        assert_eq!(window.to_vec(8), [0; 8]);
+    }
+
+    #[test]
+    fn a_payload_outlives_its_window() {
+        let payload = Window::from_vec(vec![1, 2, 3]).payload(3);
+        let mut payload = payload.expect("3 bytes");
+        payload.advance(1);
+        assert_eq!(payload.chunk(), [2, 3]);
+        payload.advance(5);
+        assert_eq!(payload.remaining(), 0);
+    }
+
+    #[test]
+    fn an_empty_window_is_no_trouble() {
+        let window = Window::from_vec(Vec::new());
+        assert!(window.zero(0) && window.copy_in(0, &[]) && window.is_empty());
+        assert!(window.to_vec(1).is_empty());
+    }
+}
