@@ -1,2 +1,16 @@
-//! x
-fn main() {}
+// SPDX-License-Identifier: GPL-2.0-only
+//! `srb-guest-tests`: the tests that run inside the VM, as root; `cargo test`'s options select among them.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use srb_tests::guest::{cases, suite};
+
+fn main() -> ExitCode {
+    let lists = std::env::args().any(|argument| argument == "--list");
+    if !lists && !Path::new("/srb/srb.ko").exists() {
+        eprintln!("srb-guest-tests: these load a module: run them in the VM (scripts/vm-tests.sh)");
+        return ExitCode::FAILURE;
+    }
+    suite::run(cases::all()).exit_code()
+}

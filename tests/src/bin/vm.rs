@@ -113,14 +113,13 @@ fn main() -> ExitCode {
         Action::Run { machine, command } => machine.options(Job::Run(command)),
         Action::Shell { machine } => machine.options(Job::Shell),
     };
-    match vm::run(&options) {
-        Ok(status) => {
-            if !keep_console {
-                // Missing only if the run's folder was removed under us; nobody needs it then.
-                let _ = std::fs::remove_file(&options.console);
-            }
-            u8::try_from(status).map_or(ExitCode::FAILURE, ExitCode::from)
-        }
+    let result = vm::run(&options);
+    if !keep_console && matches!(result, Ok(_) | Err(Error::Interrupted(_))) {
+        // Missing only if the run's folder was removed under us; nobody needs it then.
+        let _ = std::fs::remove_file(&options.console);
+    }
+    match result {
+        Ok(status) => u8::try_from(status).map_or(ExitCode::FAILURE, ExitCode::from),
         Err(Error::Interrupted(signal)) => {
             eprintln!("srb-vm: ended by signal {signal}");
             u8::try_from(signal.saturating_add(128)).map_or(ExitCode::FAILURE, ExitCode::from)

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The tests themselves, a file for each thing that users rely on.
+
+mod frame;
+
+use super::Case;
+
+/// All tests.
+#[must_use]
+pub fn all() -> Vec<Case> {
+    [frame::cases()].into_iter().flatten().collect()
+}
