@@ -139,6 +139,22 @@ fn connections_beyond_the_limit_wait() {
 }
 
 #[test]
+fn a_client_that_takes_nothing_of_its_answer_is_dropped() {
+    let server = Server::with(|config| {
+        config.limits.connections = 1;
+        config.limits.body_timeout = Duration::from_millis(200);
+    });
+    let headers = ["If-None-Match: *", "X-Scal-Truncate: 67108864", "Connection: close"];
+    assert_eq!(server.ask("PUT /v", &headers, b"").status, 201);
+    let mut stuck = server.connect();
+    stuck.send("GET /v HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!(stuck.head().status, 200);
+    // There is room for one connection: this answer says that the other one is gone.
+    assert_eq!(server.ask("GET /", &[], b"").status, 200);
+    assert!(stuck.rest().len() < 67_108_864);
+}
+
+#[test]
 fn shutdown_closes_idle_connections_and_bounds_the_others() {
     let server = Server::with(|config| config.limits.drain_timeout = Duration::from_millis(200));
     server.volume(b"0123456789");
