@@ -70,8 +70,8 @@ impl Session {
     }
 }
 
-/// Serves the client until it leaves, an error or timeout, or the end of its last request after
-/// `stop` came true.
+/// Serves the client until it leaves, an error or timeout, or the end of its last request once
+/// `stop` has come.
 pub(crate) async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
