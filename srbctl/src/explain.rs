@@ -13,6 +13,7 @@ use srb_proto::layout::MAX_DEVICES;
 use crate::error::Error;
 use crate::openers;
 use crate::output::human_size;
+use crate::params;
 use crate::sysfs::{CommandError, CommandFile, Device};
 use crate::Host;
 
@@ -172,7 +173,7 @@ pub(crate) fn refused(host: &Host, operation: Operation<'_>, errno: Errno) -> Ex
         Operation::AddUrl(_) | Operation::RemoveUrl(_) => url(host, operation, errno),
         Operation::Attach { volume, device } => attach(host, volume, device, errno),
         Operation::Detach { device } => detach(host, device, errno),
-        Operation::SetParameter { value, .. } => parameter(value, errno),
+        Operation::SetParameter { name, value } => parameter(name, value, errno),
         Operation::Create { volume }
         | Operation::Extend { volume, .. }
         | Operation::Destroy { volume } => self::volume(host, operation, volume, errno),
@@ -209,8 +210,15 @@ fn url(host: &Host, operation: Operation<'_>, errno: Errno) -> Option<Explained>
                 "add another URL first, or detach the devices",
             )
         }
-        (_, Errno::EINVAL) => {
-            explained("the module takes it for malformed", "http://HOST[:PORT][/PATH]")
+        (Operation::AddUrl(added), Errno::EINVAL) => {
+            let urls = host.sysfs.urls().unwrap_or_default();
+            let is_null = |url: &str| url.starts_with("null:");
+            let cause = if is_null(added) || urls.iter().any(|url| is_null(url)) {
+                format!("null: stands alone, and these are configured: {}", urls.join(", "))
+            } else {
+                "the module takes it for malformed".to_owned()
+            };
+            explained(cause, "srbctl url remove URL, for what is in its way")
         }
         _ => None,
     }
@@ -253,12 +261,17 @@ fn volume(host: &Host, operation: Operation<'_>, volume: &str, errno: Errno) -> 
             };
             explained(cause, format!("srbctl volume extend {volume} with a larger size"))
         }
-        (Operation::Destroy { .. }, Errno::EBUSY) => match attached {
-            Some(Device { name, .. }) => {
-                explained(format!("it is attached as {name}"), format!("srbctl detach {name}"))
-            }
-            None => under_way(),
-        },
+        (Operation::Create { .. }, Errno::EBUSY) if attached.is_some() => {
+            let name = attached.map(|device| device.name).unwrap_or_default();
+            explained(
+                format!("a volume of that name exists, and is attached as {name}"),
+                "another name",
+            )
+        }
+        (Operation::Destroy { .. }, Errno::EBUSY) if attached.is_some() => {
+            let name = attached.map(|device| device.name).unwrap_or_default();
+            explained(format!("it is attached as {name}"), format!("srbctl detach {name}"))
+        }
         (_, Errno::EBUSY) => under_way(),
         _ => None,
     }
@@ -277,13 +290,8 @@ fn attach(host: &Host, volume: &str, device: &str, errno: Errno) -> Option<Expla
                     format!("use /dev/{name}, or srbctl detach {name} first"),
                 );
             }
-            let devices = host.sysfs.devices();
-            let taken_by = match devices.iter().find(|other| other.name == device) {
-                Some(other) => format!("the device of volume {}", other.volume),
-                None if host.sysfs.block(device).exists() => "another block device".to_owned(),
-                None => format!("something else: /dev/{device} is there"),
-            };
-            explained(format!("the name {device} is taken by {taken_by}"), "another device name")
+            let cause = format!("the name {device} is taken by {}", taken_by(host, device));
+            explained(cause, "another device name")
         }
         Errno::ENOENT => explained(
             format!("there is no volume {volume}"),
@@ -299,6 +307,22 @@ fn attach(host: &Host, volume: &str, device: &str, errno: Errno) -> Option<Expla
             LOOK_AT_THE_LOG,
         ),
         _ => None,
+    }
+}
+
+fn taken_by(host: &Host, name: &str) -> String {
+    let devices = host.sysfs.devices();
+    if let Some(other) = devices.iter().find(|other| other.name == name) {
+        return format!("the device of volume {}", other.volume);
+    }
+    if host.sysfs.block(name).exists() {
+        return "another block device".to_owned();
+    }
+    let begins_alike =
+        |other: &&Device| name.starts_with(&other.name) || other.name.starts_with(name);
+    match devices.iter().find(begins_alike) {
+        Some(other) => format!("{}, or a partition that one of the two may have", other.name),
+        None => format!("something else in /dev (ls -l /dev/{name})"),
     }
 }
 
@@ -339,12 +363,15 @@ fn detach(host: &Host, device: &str, errno: Errno) -> Option<Explained> {
     }
 }
 
-fn parameter(value: &str, errno: Errno) -> Option<Explained> {
+fn parameter(name: &str, value: &str, errno: Errno) -> Option<Explained> {
     match errno {
-        Errno::EINVAL | Errno::ERANGE => explained(
-            format!("the module does not take {value}"),
-            "srbctl params (says what it is)",
-        ),
+        Errno::EINVAL | Errno::ERANGE => {
+            let hint = match params::range(name) {
+                Some(range) => format!("{name} is {range}"),
+                None => LOOK_AT_THE_LOG.to_owned(),
+            };
+            explained(format!("the module does not take {value}"), hint)
+        }
         _ => None,
     }
 }

@@ -13,32 +13,35 @@ use crate::Host;
 struct Known {
     name: &'static str,
     description: &'static str,
-    lowest: i64,
-    highest: i64,
-    at_load_only: bool,
+    /// For advice alone: it is the module that refuses what lies outside.
+    range: &'static str,
 }
 
-const fn known(name: &'static str, description: &'static str, lowest: i64, highest: i64) -> Known {
-    Known { name, description, lowest, highest, at_load_only: false }
+const fn known(name: &'static str, description: &'static str, range: &'static str) -> Known {
+    Known { name, description, range }
 }
 
-/// Beyond these bounds no module takes a value; within them it has its own.
-const KNOWN: [Known; 6] = [
-    known("debug", "log level, 0 (emergency) to 7 (debug)", 0, 7),
-    known("req_timeout", "seconds for one try of a request", 0, u32::MAX as i64),
-    known("nb_req_retries", "tries of a request after the first one", 0, u32::MAX as i64),
-    known("server_conn_timeout", "seconds for connecting to a server", 0, u32::MAX as i64),
-    Known {
-        at_load_only: true,
-        ..known("thread_pool_size", "requests at the servers, per device", 1, u32::MAX as i64)
-    },
+const LOG_LEVELS: &str = "0 to 7";
+const SECONDS: &str = "1 to 3600 seconds";
+
+const KNOWN: [Known; 7] = [
+    known("debug", "log level, 0 (emergency) to 7 (debug)", LOG_LEVELS),
+    known("srb_log", "the same as debug", LOG_LEVELS),
+    known("req_timeout", "seconds in which a server must answer a request", SECONDS),
+    known("nb_req_retries", "tries of a request after the first one", "0 to 100"),
+    known("server_conn_timeout", "seconds in which a server must take a connection", SECONDS),
+    known("thread_pool_size", "requests at the servers, per device", "1 to 1024"),
     known(
         "agent_grace",
         "seconds devices wait for an agent: 0 fails at once, -1 waits for ever",
-        -1,
-        i32::MAX as i64,
+        "-1 to 86400 seconds",
     ),
 ];
+
+/// What the module takes for a parameter, as far as is known.
+pub(crate) fn range(name: &str) -> Option<&'static str> {
+    KNOWN.iter().find(|known| known.name == name).map(|known| known.range)
+}
 
 /// A parameter, as JSON has it.
 #[derive(Debug, Serialize)]
@@ -126,18 +129,15 @@ fn unknown(name: &str, present: &[Parameter]) -> Error {
 
 fn check(parameter: &Parameter, value: &str) -> Result<(), Error> {
     let name = &parameter.name;
-    let known = KNOWN.iter().find(|known| known.name == name);
-    if !parameter.writable || known.is_some_and(|known| known.at_load_only) {
+    if !parameter.writable {
         return Err(Error::usage(format!("{name} can be set only when the module is loaded"))
             .hint(format!("rmmod srb, then modprobe srb {name}={value} (or insmod srb.ko …)")));
     }
-    let Some(known) = known else { return Ok(()) };
-    match value.parse::<i64>() {
-        Ok(number) if (known.lowest..=known.highest).contains(&number) => Ok(()),
-        _ => Err(Error::usage(format!(
-            "{name} is a number from {} to {}, not {value:?} ({})",
-            known.lowest, known.highest, known.description
-        ))),
+    match range(name) {
+        Some(range) if value.parse::<i64>().is_err() => {
+            Err(Error::usage(format!("{name} is a whole number, {range}; {value:?} is none")))
+        }
+        _ => Ok(()),
     }
 }
 

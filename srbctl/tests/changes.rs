@@ -171,6 +171,13 @@ fn create_and_destroy_refused() {
     );
     assert_refused(
         &site,
+        &["volume", "create", "busy", "1G"],
+        Errno::EBUSY,
+        "cannot create busy: a volume of that name exists, and is attached as disk9",
+        "another name",
+    );
+    assert_refused(
+        &site,
         &["volume", "destroy", "vol1"],
         Errno::EBUSY,
         "cannot destroy vol1: another operation on it is under way",
@@ -221,13 +228,21 @@ fn attach_to_a_name_or_volume_that_is_taken() {
         (
             "vol1",
             "null",
-            "the name null is taken by something else: /dev/null is there",
+            "the name null is taken by something else in /dev (ls -l /dev/null)",
             "another device name",
         ),
     ] {
         let message = format!("cannot attach {volume} as {device}: {cause}");
         assert_refused(&site, &["attach", volume, device], Errno::EEXIST, &message, hint);
     }
+    assert_refused(
+        &site,
+        &["attach", "vol1", "disk0p1"],
+        Errno::EEXIST,
+        "cannot attach vol1 as disk0p1: the name disk0p1 is taken by disk0, or a partition that \
+         one of the two may have",
+        "another device name",
+    );
     assert_refused(
         &site,
         &["attach", "vol1", "disk1"],
@@ -323,6 +338,13 @@ fn urls_refused() {
         assert_refused(&site, &words, errno, message, hint);
     }
     site.file("sys/class/srb/urls", "http://b,http://c\n");
+    assert_refused(
+        &site,
+        &["url", "add", "null:1g"],
+        Errno::EINVAL,
+        "cannot add null:1g: null: stands alone, and these are configured: http://b, http://c",
+        "srbctl url remove URL, for what is in its way",
+    );
     assert_refused(
         &site,
         &["url", "remove", "http://a"],
@@ -441,9 +463,8 @@ fn parameters_are_set_one_write_each() {
 #[test]
 fn parameters_are_all_checked_before_one_is_set() {
     for (word, reason) in [
-        ("debug=8", "debug is a number from 0 to 7, not \"8\" (log level"),
-        ("agent_grace=-2", "agent_grace is a number from -1 to"),
-        ("req_timeout=soon", "req_timeout is a number from"),
+        ("debug=high", "debug is a whole number, 0 to 7; \"high\" is none"),
+        ("req_timeout=", "req_timeout is a whole number, 1 to 3600 seconds"),
         ("thread_pool_size=16", "thread_pool_size can be set only when the module is loaded"),
         ("thread_pool_size=16", "insmod srb.ko"),
         ("colour=1", "there is no parameter \"colour\""),
@@ -461,6 +482,6 @@ fn parameters_are_all_checked_before_one_is_set() {
         &["params", "req_timeout=0"],
         Errno::EINVAL,
         "cannot set req_timeout to 0: the module does not take 0",
-        "srbctl params (says what it is)",
+        "req_timeout is 1 to 3600 seconds",
     );
 }

@@ -284,7 +284,7 @@ fn params_shown() {
     assert_eq!(
         value,
         json!({ "parameters": [{ "name": "req_timeout", "value": 30, "writable": true,
-            "description": "seconds for one try of a request" }] })
+            "description": "seconds in which a server must answer a request" }] })
     );
 }
 
