@@ -1,0 +1,449 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! One queue of one device: which requests are in flight, and the rings that carry them.
+//!
+//! Before: [`crate::queue`] brings requests from the block layer. After: the agent's worker takes them from the
+//! submission ring; its ENTER ioctl calls [`Channel::reap`], which ends them.
+//!
+//! A channel lives as long as its device. Its [`Link`] lives as long as an agent session: new memory, empty rings.
+//! Requests that an agent leaves behind go back to the block layer and come again through the next one.
+//!
+//! # Invariants
+//! - A slot that is not `Idle` belongs to the request with its tag: the block layer does not use the tag again until
+//!   the request has been ended or requeued, which happens after the slot became `Idle`; or to nobody any more
+//!   (`Quarantined`), in a device that is going away.
+//! - `active` counts the slots that are not `Idle`.
+//! - A slot's generation changes with each submission, so that a completion fits at most once.
+//!
+//! # Lock order
+//! `state` is taken in process context, with nothing but [`crate::session::Worker`]'s gate below it.
+
+use crate::{
+    device::Fate,
+    ffi::request::{Direction, Request},
+    log,
+    memory::Memory,
+    proto::{
+        descriptor::{
+            Completion, Generation, Op, Submission, Tag, COMPLETION_WORDS, SUBMISSION_WORDS,
+        },
+        layout::DATA,
+        ring::{Consumer, Producer},
+    },
+    session::Session,
+};
+use kernel::{
+    alloc::flags::GFP_ATOMIC,
+    alloc::flags::__GFP_NOWARN,
+    new_spinlock,
+    prelude::*,
+    sync::{Arc, SpinLock},
+};
+
+/// Housekeeping rounds without a request until a channel gives its windows' pages back.
+const IDLE_ROUNDS: u32 = 10;
+
+/// What became of a request that was to be submitted.
+pub(crate) enum Verdict {
+    /// It is in flight.
+    Taken,
+    /// There is no agent; it waits on the requeue list, or is not started yet.
+    Parked,
+    /// The block layer keeps it and tries again soon.
+    Later,
+    /// The block layer ends it with this error.
+    Failed(Error),
+}
+
+/// The agent broke the protocol.
+pub(crate) struct Corrupt;
+
+enum Use {
+    Idle,
+    /// Its data are being copied, outside the lock.
+    Filling,
+    InFlight {
+        request: Request,
+        direction: Direction,
+        bytes: usize,
+    },
+    /// Answered; its data are being copied, outside the lock.
+    Claimed,
+    /// Ended before the agent answered, which may still use the window: not to be used again.
+    Quarantined,
+}
+
+struct Slot {
+    generation: Generation,
+    used: Use,
+}
+
+struct Link {
+    session: Arc<Session>,
+    memory: Arc<Memory>,
+    submissions: Producer<SUBMISSION_WORDS>,
+    completions: Consumer<COMPLETION_WORDS>,
+}
+
+struct State {
+    link: Option<Link>,
+    /// The last link, until nobody can be using it any more.
+    retired: Option<Link>,
+    slots: KVec<Slot>,
+    active: u32,
+    /// Windows are being given back: no slot may be taken.
+    reclaiming: bool,
+    idle_rounds: u32,
+}
+
+/// See the module's documentation.
+#[pin_data]
+pub(crate) struct Channel {
+    device: u32,
+    queue: u32,
+    fate: Arc<Fate>,
+    #[pin]
+    state: SpinLock<State>,
+}
+
+/// A completion that fits, and all that is needed to apply it.
+struct Answer {
+    tag: usize,
+    request: Request,
+    direction: Direction,
+    bytes: usize,
+    completion: Completion,
+    memory: Arc<Memory>,
+}
+
+enum Reaped {
+    Answer(Answer),
+    Stale,
+    Nothing,
+}
+
+impl State {
+    fn slot(&mut self, tag: usize) -> Result<&mut Slot> {
+        self.slots.get_mut(tag).ok_or(EINVAL)
+    }
+
+    fn release(&mut self, tag: usize) {
+        if let Some(slot) = self.slots.get_mut(tag) {
+            slot.used = Use::Idle;
+            self.active = self.active.saturating_sub(1);
+        }
+    }
+
+    /// Takes the next request in flight out, leaving `left` in its slot.
+    fn take_in_flight(&mut self, left: fn() -> Use) -> Option<Request> {
+        let slot = self.slots.iter_mut().find(|slot| matches!(slot.used, Use::InFlight { .. }))?;
+        let Use::InFlight { request, .. } = core::mem::replace(&mut slot.used, left()) else {
+            return None;
+        };
+        if matches!(slot.used, Use::Idle) {
+            self.active = self.active.saturating_sub(1);
+        }
+        Some(request)
+    }
+}
+
+impl Channel {
+    pub(crate) fn new(device: u32, queue: u32, fate: Arc<Fate>) -> Result<Arc<Self>> {
+        let mut slots = KVec::with_capacity(DATA.depth as usize, GFP_KERNEL)?;
+        for _ in 0..DATA.depth {
+            slots.push(Slot { generation: Generation::default(), used: Use::Idle }, GFP_KERNEL)?;
+        }
+        let state = State {
+            link: None,
+            retired: None,
+            slots,
+            active: 0,
+            reclaiming: false,
+            idle_rounds: 0,
+        };
+        Arc::pin_init(
+            pin_init!(Self { device, queue, fate, state <- new_spinlock!(state, "srb::channel") }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Which queue of its device this is, hence which worker's.
+    pub(crate) fn queue(&self) -> u32 {
+        self.queue
+    }
+
+    /// Sends a started request to the agent. `last`: nothing follows at once, so ring the doorbell.
+    ///
+    /// Called in an RCU read section: what it borrows from a link is not freed meanwhile.
+    pub(crate) fn submit(&self, request: Request, last: bool) -> (Verdict, Option<Request>) {
+        let Some(direction) = request.direction() else {
+            return (Verdict::Failed(EOPNOTSUPP), Some(request));
+        };
+        let (tag, bytes) = (request.tag(), request.bytes());
+        let (memory, session) = {
+            let mut state = self.state.lock();
+            if state.reclaiming {
+                return (Verdict::Later, Some(request));
+            }
+            let Some(link) = &state.link else {
+                return (Verdict::Parked, Some(request));
+            };
+            let link = (link.memory.clone(), link.session.id());
+            let Ok(slot) = state.slot(tag) else {
+                return (Verdict::Failed(EIO), Some(request));
+            };
+            if !matches!(slot.used, Use::Idle) {
+                return (Verdict::Failed(EIO), Some(request));
+            }
+            slot.used = Use::Filling;
+            state.active = state.active.wrapping_add(1);
+            state.idle_rounds = 0;
+            link
+        };
+        let filled = memory.back(tag, bytes, GFP_ATOMIC | __GFP_NOWARN).and_then(|()| {
+            match direction {
+                Direction::Read => Ok(()),
+                Direction::Write => memory.fill_from(tag, &request),
+            }
+        });
+        let mut state = self.state.lock();
+        let verdict = match filled {
+            Err(error) if error == ENOMEM => Verdict::Later,
+            Err(error) => Verdict::Failed(error),
+            // Whoever fails what is in flight on a dying device sets `dying` first and takes the lock then.
+            Ok(()) if self.fate.is_dying() => Verdict::Failed(EIO),
+            Ok(()) if !state.is_linked_to(session) => Verdict::Parked,
+            Ok(()) => {
+                self.push(&mut state, request, direction, bytes, last);
+                return (Verdict::Taken, None);
+            }
+        };
+        state.release(tag);
+        (verdict, Some(request))
+    }
+
+    fn push(
+        &self,
+        state: &mut State,
+        request: Request,
+        direction: Direction,
+        bytes: usize,
+        last: bool,
+    ) {
+        let (tag, sector) = (request.tag(), request.sector());
+        let State { link: Some(link), slots, .. } = state else { return };
+        let (Some(slot), Some(ring)) = (slots.get_mut(tag), link.memory.submissions()) else {
+            return;
+        };
+        slot.generation = slot.generation.next();
+        let submission = Submission {
+            tag: Tag(tag as u16),
+            op: if direction == Direction::Read { Op::Read } else { Op::Write },
+            repeated: false,
+            generation: slot.generation,
+            arg: sector,
+            len: bytes as u32,
+        };
+        slot.used = Use::InFlight { request, direction, bytes };
+        link.submissions.push(&ring, &submission.to_words());
+        if last {
+            self.ring_doorbell(link);
+        }
+    }
+
+    /// Publishes what was pushed and wakes the agent's worker if it sleeps.
+    fn ring_doorbell(&self, link: &Link) {
+        if let Some(ring) = link.memory.submissions() {
+            link.submissions.publish(&ring);
+            link.session.announce(self.queue, self.device as usize);
+        }
+    }
+
+    /// Ends a batch of submissions whose last one was not said to be the last.
+    pub(crate) fn commit(&self) {
+        if let Some(link) = &self.state.lock().link {
+            self.ring_doorbell(link);
+        }
+    }
+
+    /// Applies what the agent has completed, a bounded number of entries. Returns how many fitted.
+    pub(crate) fn reap(&self, session: &Session) -> Result<usize, Corrupt> {
+        let (mut applied, mut stale) = (0, 0u32);
+        for _ in 0..DATA.depth.wrapping_mul(2) {
+            match self.next_answer(session)? {
+                Reaped::Answer(answer) => {
+                    self.apply(answer);
+                    applied += 1;
+                }
+                Reaped::Stale => stale += 1,
+                Reaped::Nothing => break,
+            }
+        }
+        if stale > 0 {
+            log::warning!(
+                "device {} queue {}: {} late or repeated completions ignored\n",
+                self.device,
+                self.queue,
+                stale
+            );
+        }
+        Ok(applied)
+    }
+
+    /// Takes one entry from the completion ring and claims the request that it answers.
+    fn next_answer(&self, session: &Session) -> Result<Reaped, Corrupt> {
+        let mut state = self.state.lock();
+        let State { link: Some(link), slots, active, .. } = &mut *state else {
+            return Ok(Reaped::Nothing);
+        };
+        if link.session.id() != session.id() {
+            return Ok(Reaped::Nothing);
+        }
+        let ring = link.memory.completions().ok_or(Corrupt)?;
+        let Some(words) = link.completions.pop(&ring).map_err(|_| Corrupt)? else {
+            return Ok(Reaped::Nothing);
+        };
+        let completion = Completion::from_words(words);
+        let tag = completion.tag.index();
+        let Some(slot) = slots.get_mut(tag) else { return Err(Corrupt) };
+        if slot.generation != completion.generation || !matches!(slot.used, Use::InFlight { .. }) {
+            return Ok(Reaped::Stale);
+        }
+        let Use::InFlight { request, direction, bytes } =
+            core::mem::replace(&mut slot.used, Use::Claimed)
+        else {
+            return Ok(Reaped::Stale);
+        };
+        if direction == Direction::Write {
+            // Nothing is left to copy, so the slot is free before its request's end frees the tag.
+            slot.used = Use::Idle;
+            *active = active.saturating_sub(1);
+        }
+        let memory = link.memory.clone();
+        Ok(Reaped::Answer(Answer { tag, request, direction, bytes, completion, memory }))
+    }
+
+    fn apply(&self, answer: Answer) {
+        let Answer { tag, request, direction, bytes, completion, memory } = answer;
+        let mut result = match completion.status {
+            0 if completion.len as usize == bytes => Ok(()),
+            _ if completion.status_is_valid() && completion.status != 0 => {
+                Err(Error::from_errno(completion.status))
+            }
+            _ => {
+                log::error!(
+                    "device {} queue {}: the agent answered {} bytes with status {} and {} bytes\n",
+                    self.device,
+                    self.queue,
+                    bytes,
+                    completion.status,
+                    completion.len
+                );
+                Err(EIO)
+            }
+        };
+        if direction == Direction::Read {
+            if result.is_ok() {
+                result = memory.drain_into(tag, &request);
+            }
+            self.state.lock().release(tag);
+        }
+        request.end(result);
+    }
+
+    /// Joins the channel to a new session. Everything in flight has been taken back before.
+    pub(crate) fn link(&self, session: Arc<Session>, memory: Arc<Memory>) {
+        let link = Link {
+            session,
+            memory,
+            submissions: Producer::new(),
+            completions: Consumer::new(),
+        };
+        let old = self.state.lock().link.replace(link);
+        drop(old);
+    }
+
+    /// Parts the channel from its session: takes the memory away from the agent, requeues what was in flight.
+    ///
+    /// `queue_rq` may hold references to the memory and the session in its RCU read section, where the last one must
+    /// not go. So they stay here until the caller has waited for a grace period and calls [`Self::retire`].
+    pub(crate) fn unlink(&self) {
+        let memory = {
+            let mut state = self.state.lock();
+            let Some(link) = state.link.take() else { return };
+            let memory = link.memory.clone();
+            state.retired = Some(link);
+            memory
+        };
+        memory.revoke();
+        while let Some(request) = self.take_in_flight(|| Use::Idle) {
+            request.requeue();
+        }
+    }
+
+    /// Drops what [`Self::unlink`] left, after a grace period.
+    pub(crate) fn retire(&self) {
+        let retired = self.state.lock().retired.take();
+        drop(retired);
+    }
+
+    fn take_in_flight(&self, left: fn() -> Use) -> Option<Request> {
+        self.state.lock().take_in_flight(left)
+    }
+
+    /// Ends all that is in flight with EIO. Only for a device that is going away: the slots are lost.
+    pub(crate) fn fail_in_flight(&self) {
+        while let Some(request) = self.take_in_flight(|| Use::Quarantined) {
+            request.end(Err(EIO));
+        }
+    }
+
+    /// A request has passed its deadline: if the agent has it, the agent is stuck and loses its session.
+    pub(crate) fn timed_out(&self, request: usize, tag: usize) {
+        let mut state = self.state.lock();
+        let held = state.slot(tag).is_ok_and(
+            |slot| matches!(&slot.used, Use::InFlight { request: held, .. } if held.address() == request),
+        );
+        if let (true, Some(link)) = (held, &state.link) {
+            link.session.cut_off("a request has passed its deadline");
+        }
+    }
+
+    /// The memory that `session` may map.
+    pub(crate) fn memory_for(&self, session: &Session) -> Option<Arc<Memory>> {
+        let state = self.state.lock();
+        let link = state.link.as_ref()?;
+        (link.session.id() == session.id()).then(|| link.memory.clone())
+    }
+
+    /// Whether an agent serves it.
+    pub(crate) fn is_linked(&self) -> bool {
+        self.state.lock().link.is_some()
+    }
+
+    /// Gives the windows' pages back if the channel has been idle for some rounds. Returns whether it did; then
+    /// requests may have been turned away meanwhile, and the queue must be run.
+    pub(crate) fn reclaim_if_idle(&self) -> bool {
+        let memory = {
+            let mut state = self.state.lock();
+            state.idle_rounds = state.idle_rounds.saturating_add(1);
+            let State { link: Some(link), active: 0, idle_rounds, .. } = &*state else {
+                return false;
+            };
+            if *idle_rounds < IDLE_ROUNDS || !link.memory.is_backed() {
+                return false;
+            }
+            let memory = link.memory.clone();
+            state.reclaiming = true;
+            memory
+        };
+        memory.release_windows();
+        self.state.lock().reclaiming = false;
+        true
+    }
+}
+
+impl State {
+    fn is_linked_to(&self, session: u64) -> bool {
+        self.link.as_ref().is_some_and(|link| link.session.id() == session)
+    }
+}

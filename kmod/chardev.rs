@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `/dev/srb-control`: where the agent comes in.
+//!
+//! A file is fresh, then a session's or a worker's for good. Everything that arrives here is hostile until checked.
+
+use crate::{
+    ffi::{
+        mm::{AddressSpace, NewMapping},
+        system::{self, Waiting},
+    },
+    log, params,
+    proto::{
+        control::{
+            ActiveUrl, Config, DeviceInfo, Hello, Join, ACTIVE_URL, CONFIG, DEVICE, ENTER, HELLO,
+            JOIN, URLS_CAPACITY,
+        },
+        layout::{Mapping, ABI_VERSION, DATA, MAGIC},
+    },
+    registry,
+    session::Session,
+    urls,
+};
+use kernel::{
+    prelude::*,
+    sync::{Arc, SetOnce},
+    transmute::{AsBytes, FromBytes},
+    uaccess::{UserPtr, UserSlice},
+};
+
+/// An argument of an ioctl, with a layout of its own so that the kernel's traits can be implemented for it.
+#[repr(transparent)]
+struct Argument<T>(T);
+
+// SAFETY: proto's arguments are integers and arrays of them, and any bits make such.
+unsafe impl<T: IoctlArgument> FromBytes for Argument<T> {}
+// SAFETY: proto's arguments have no padding: their sizes are the sums of their fields', as proto asserts.
+unsafe impl<T: IoctlArgument> AsBytes for Argument<T> {}
+
+/// The structs that ioctls take.
+///
+/// # Safety
+/// `repr(C)`, integers and arrays of them alone, no padding.
+unsafe trait IoctlArgument: Copy {}
+// SAFETY: By their definitions in proto.
+unsafe impl IoctlArgument for Hello {}
+// SAFETY: As above.
+unsafe impl IoctlArgument for Join {}
+// SAFETY: As above.
+unsafe impl IoctlArgument for Config {}
+// SAFETY: As above.
+unsafe impl IoctlArgument for DeviceInfo {}
+// SAFETY: As above.
+unsafe impl IoctlArgument for ActiveUrl {}
+
+fn read<T: IoctlArgument>(from: UserPtr) -> Result<T> {
+    let mut reader = UserSlice::new(from, size_of::<T>()).reader();
+    Ok(reader.read::<Argument<T>>()?.0)
+}
+
+fn write<T: IoctlArgument>(to: UserPtr, value: T) -> Result {
+    UserSlice::new(to, size_of::<T>()).writer().write(&Argument(value))
+}
+
+enum Role {
+    Session(Arc<Session>),
+    Worker(Arc<Session>, u32),
+}
+
+/// What an open file is.
+pub(crate) struct Handle {
+    space: AddressSpace,
+    role: SetOnce<Role>,
+}
+
+impl Handle {
+    /// A file that has just been opened.
+    pub(crate) fn new(space: AddressSpace) -> Self {
+        Self { space, role: SetOnce::new() }
+    }
+
+    fn session(&self) -> Result<&Arc<Session>> {
+        match self.role.as_ref() {
+            Some(Role::Session(session) | Role::Worker(session, _)) => Ok(session),
+            None => Err(EINVAL),
+        }
+    }
+
+    /// The session, for what is asked on its own file.
+    fn owned_session(&self) -> Result<&Arc<Session>> {
+        match self.role.as_ref() {
+            Some(Role::Session(session)) if session.has_ended() => Err(ESHUTDOWN),
+            Some(Role::Session(session)) => Ok(session),
+            _ => Err(EINVAL),
+        }
+    }
+
+    fn worker(&self) -> Result<(&Arc<Session>, u32)> {
+        match self.role.as_ref() {
+            Some(Role::Worker(session, number)) => Ok((session, *number)),
+            _ => Err(EINVAL),
+        }
+    }
+
+    /// Some process closes its copy of the file. If it is the agent on its way out, others may still hold the file
+    /// (a forked child), but nobody serves it any more.
+    pub(crate) fn flush(&self, exiting: bool) {
+        if let Some(Role::Session(session)) = self.role.as_ref() {
+            if exiting && session.is_caller() {
+                session.end("its process has ended");
+            }
+        }
+    }
+
+    /// Nobody has the file any more.
+    pub(crate) fn release(&self) {
+        if let Some(Role::Session(session)) = self.role.as_ref() {
+            session.end("it has closed the control device");
+        }
+    }
+
+    /// mmap(2).
+    pub(crate) fn map(&self, new: NewMapping<'_>) -> Result {
+        let session = self.session()?;
+        if session.has_ended() {
+            return Err(ESHUTDOWN);
+        }
+        let mapping = Mapping::at(new.offset()).ok_or(EINVAL)?;
+        if new.bytes() > mapping.bytes() {
+            return Err(EINVAL);
+        }
+        new.serve_from(session.memory_at(mapping)?)
+    }
+
+    /// poll(2).
+    pub(crate) fn poll(&self, waiting: Waiting<'_>) -> Result<bool> {
+        let (session, number) = self.worker()?;
+        session.poll(number, waiting)
+    }
+
+    /// ioctl(2).
+    pub(crate) fn ioctl(&self, cmd: u32, arg: u64, at: UserPtr) -> Result<usize> {
+        match cmd {
+            ENTER => {
+                let (session, number) = self.worker()?;
+                return session.enter(number, arg);
+            }
+            HELLO => self.hello(at)?,
+            JOIN => self.join(at)?,
+            CONFIG => self.config(at)?,
+            DEVICE => self.device(at)?,
+            ACTIVE_URL => self.active_url(at)?,
+            _ => return Err(ENOTTY),
+        }
+        Ok(0)
+    }
+
+    fn hello(&self, at: UserPtr) -> Result {
+        let mut hello: Hello = read(at)?;
+        if hello.magic != MAGIC || hello.flags != 0 || hello.reserved != 0 {
+            return Err(EINVAL);
+        }
+        let theirs = hello.abi_version;
+        hello.abi_version = ABI_VERSION;
+        if theirs != ABI_VERSION {
+            log::error!(
+                "an agent of ABI version {} was refused: this module speaks {}; install both from one release\n",
+                theirs,
+                ABI_VERSION
+            );
+            write(at, hello)?;
+            return Err(EPROTO);
+        }
+        if self.role.as_ref().is_some() {
+            return Err(EINVAL);
+        }
+        let session = Session::begin(self.space)?;
+        hello.features = 0;
+        hello.session = session.id();
+        hello.queues = system::queues();
+        hello.depth = DATA.depth;
+        hello.window_bytes = DATA.window_bytes;
+        let written = write(at, hello);
+        if !self.role.populate(Role::Session(session.clone())) {
+            session.end("its file was in use");
+            return Err(EINVAL);
+        }
+        written
+    }
+
+    fn join(&self, at: UserPtr) -> Result {
+        let join: Join = read(at)?;
+        let session = registry::session().ok_or(ESTALE)?;
+        if session.id() != join.session || !session.is_caller() {
+            return Err(ESTALE);
+        }
+        if self.role.as_ref().is_some() {
+            return Err(EINVAL);
+        }
+        session.join(join.worker)?;
+        if !self.role.populate(Role::Worker(session, join.worker)) {
+            return Err(EINVAL);
+        }
+        Ok(())
+    }
+
+    fn config(&self, at: UserPtr) -> Result {
+        self.owned_session()?;
+        let mut config: Config = read(at)?;
+        let mut text = KVVec::with_capacity(URLS_CAPACITY, GFP_KERNEL)?;
+        let mut pushed = Ok(());
+        config.version = urls::for_each(|url| {
+            pushed = text
+                .extend_from_slice(url.as_str().as_bytes(), GFP_KERNEL)
+                .and_then(|()| text.push(b'\n', GFP_KERNEL));
+            pushed.is_ok()
+        });
+        pushed?;
+        config.urls_bytes = text.len() as u32;
+        config.req_timeout_secs = params::req_timeout_secs();
+        config.nb_req_retries = params::nb_req_retries();
+        config.server_conn_timeout_secs = params::server_conn_timeout_secs();
+        config.thread_pool_size = params::thread_pool_size();
+        config.debug = params::debug();
+        let fits = text.len() <= config.urls_capacity as usize;
+        if fits {
+            let buffer = UserPtr::from_addr(config.urls as usize);
+            UserSlice::new(buffer, text.len()).writer().write_slice(&text)?;
+        }
+        write(at, config)?;
+        if fits {
+            Ok(())
+        } else {
+            Err(ENOSPC)
+        }
+    }
+
+    fn device(&self, at: UserPtr) -> Result {
+        self.owned_session()?;
+        let asked: DeviceInfo = read(at)?;
+        let device = registry::device_from(asked.index).ok_or(ENOENT)?;
+        let mut info = DeviceInfo {
+            index: device.index(),
+            queues: system::queues(),
+            attachment: device.attachment(),
+            size_bytes: device.size_bytes(),
+            ..DeviceInfo::default()
+        };
+        fill(&mut info.name, device.name().as_str());
+        fill(&mut info.volume, device.volume().as_str());
+        write(at, info)
+    }
+
+    fn active_url(&self, at: UserPtr) -> Result {
+        self.owned_session()?;
+        let active: ActiveUrl = read(at)?;
+        urls::set_active(active.version, active.index as usize)
+    }
+}
+
+fn fill(field: &mut [u8], text: &str) {
+    for (to, from) in field.iter_mut().zip(text.bytes()) {
+        *to = from;
+    }
+}
+

@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The life of a device: made, shown to the system, scanned for partitions, grown, taken away.
+//!
+//! A device is referenced by the registry while it is attached, by its disk until the last user has closed it
+//! (`fops.free_disk`), and by work in progress. It is *dying* from the moment that a detach has made sure that nobody
+//! has it open; from then on nobody can open it, and every request fails at once. It is *failing* while no agent came
+//! within `agent_grace`: requests fail at once, until one comes.
+//!
+//! # Invariants
+//! - The disk is used between [`Device::show`] and [`Device::remove`], by whoever holds the volume's operation or
+//!   [`crate::session::LIFECYCLE`]; [`Device::remove`] is called with both.
+//! - `scanning` is true only while the scan holds the disk's open mutex.
+
+use crate::{
+    channel::Channel,
+    ffi::{
+        disk::{Disk, DiskSlot, Geometry},
+        system, work,
+    },
+    params,
+    proto::{
+        command::{MAX_DEVICE_BYTES, MAX_VOLUME_BYTES},
+        layout::{DATA, SECTOR_BYTES},
+    },
+};
+use kernel::{
+    impl_has_work, new_spinlock, new_work,
+    prelude::*,
+    sync::{
+        atomic::{Acquire, Atomic, Full, Relaxed, Release},
+        Arc, SpinLock,
+    },
+    workqueue::{Work, WorkItem},
+};
+
+/// How long a detach waits for somebody who is just opening or closing the device.
+const OPEN_WAIT_MSECS: u32 = 2000;
+
+/// A name of at most `N` bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Name<const N: usize> {
+    bytes: [u8; N],
+    len: usize,
+}
+
+/// Name of a disk.
+pub(crate) type DeviceName = Name<MAX_DEVICE_BYTES>;
+/// Name of a volume.
+pub(crate) type VolumeName = Name<MAX_VOLUME_BYTES>;
+
+impl<const N: usize> Name<N> {
+    /// From a name that the parser has let through.
+    pub(crate) fn new(name: &str) -> Result<Self> {
+        let mut bytes = [0; N];
+        bytes.get_mut(..name.len()).ok_or(EINVAL)?.copy_from_slice(name.as_bytes());
+        Ok(Self { bytes, len: name.len() })
+    }
+
+    /// As text.
+    pub(crate) fn as_str(&self) -> &str {
+        self.bytes.get(..self.len).and_then(|bytes| core::str::from_utf8(bytes).ok()).unwrap_or("")
+    }
+}
+
+impl DeviceName {
+    /// Whether two disks cannot exist side by side: the same name, or one that a partition of the other may get.
+    pub(crate) fn collides_with(&self, other: &Self) -> bool {
+        let is_partition_of = |partition: &str, disk: &str| {
+            let Some(suffix) = partition.strip_prefix(disk) else { return false };
+            let digits = match disk.bytes().next_back() {
+                Some(last) if last.is_ascii_digit() => suffix.strip_prefix('p').unwrap_or(""),
+                _ => suffix,
+            };
+            !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        self == other
+            || is_partition_of(self.as_str(), other.as_str())
+            || is_partition_of(other.as_str(), self.as_str())
+    }
+}
+
+/// What decides whether a request goes on, shared with the device's channels.
+pub(crate) struct Fate {
+    dying: Atomic<bool>,
+    failing: Atomic<bool>,
+}
+
+impl Fate {
+    /// Nobody has the device open, and nobody will.
+    pub(crate) fn is_dying(&self) -> bool {
+        self.dying.load(Acquire)
+    }
+
+    /// No agent came within the time for it.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failing.load(Acquire)
+    }
+}
+
+/// See the module's documentation.
+#[pin_data]
+pub(crate) struct Device {
+    index: u32,
+    attachment: u64,
+    name: DeviceName,
+    volume: VolumeName,
+    size_bytes: Atomic<u64>,
+    log_level: Atomic<u32>,
+    fate: Arc<Fate>,
+    channels: KVec<Arc<Channel>>,
+    disk: DiskSlot,
+    #[pin]
+    scanning: SpinLock<bool>,
+    #[pin]
+    scan: Work<Device>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Device { self.scan }
+}
+
+impl Device {
+    /// Makes a device that nobody sees yet.
+    pub(crate) fn new(
+        (index, attachment): (u32, u64),
+        name: DeviceName,
+        volume: VolumeName,
+        size_bytes: u64,
+    ) -> Result<Arc<Self>> {
+        let fate = Arc::new(
+            Fate { dying: Atomic::new(false), failing: Atomic::new(false) },
+            GFP_KERNEL,
+        )?;
+        let mut channels = KVec::new();
+        for queue in 0..system::queues() {
+            channels.push(Channel::new(index, queue, fate.clone())?, GFP_KERNEL)?;
+        }
+        let device = Arc::pin_init(
+            pin_init!(Self {
+                index,
+                attachment,
+                name,
+                volume,
+                size_bytes: Atomic::new(size_bytes),
+                log_level: Atomic::new(params::debug()),
+                fate,
+                channels,
+                disk: DiskSlot::empty(),
+                scanning <- new_spinlock!(false, "srb::scanning"),
+                scan <- new_work!("srb::scan"),
+            }),
+            GFP_KERNEL,
+        )?;
+        let disk = Disk::new(
+            &device,
+            Geometry {
+                queues: system::queues(),
+                depth: DATA.depth,
+                request_bytes: DATA.window_bytes,
+                timeout_secs: params::request_deadline_secs(),
+            },
+        )?;
+        device.disk.fill(disk);
+        Ok(device)
+    }
+
+    /// Where it stands in the table, and in the agent's ready sets.
+    pub(crate) fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Number of this attachment, never used again.
+    pub(crate) fn attachment(&self) -> u64 {
+        self.attachment
+    }
+
+    /// Name of the disk.
+    pub(crate) fn name(&self) -> &DeviceName {
+        &self.name
+    }
+
+    /// Name of the volume.
+    pub(crate) fn volume(&self) -> &VolumeName {
+        &self.volume
+    }
+
+    /// Bytes of the volume.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.size_bytes.load(Relaxed)
+    }
+
+    /// Level up to which lines about this device are logged.
+    pub(crate) fn log_level(&self) -> u32 {
+        self.log_level.load(Relaxed)
+    }
+
+    pub(crate) fn set_log_level(&self, level: u32) {
+        self.log_level.store(level, Relaxed);
+    }
+
+    /// Its channels, one for each queue.
+    pub(crate) fn channels(&self) -> &[Arc<Channel>] {
+        &self.channels
+    }
+
+    pub(crate) fn fate(&self) -> &Fate {
+        &self.fate
+    }
+
+    pub(crate) fn is_dying(&self) -> bool {
+        self.fate.is_dying()
+    }
+
+    /// Begins or ends the failing of requests; returns what it was before.
+    pub(crate) fn set_failing(&self, failing: bool) -> bool {
+        self.fate.failing.xchg(failing, Full)
+    }
+
+    /// Sends requests that wait on the requeue list through `queue_rq` again.
+    pub(crate) fn kick(&self) {
+        self.disk.with(|disk| disk.kick_requeue_list());
+    }
+
+    /// Makes a new deadline for requests hold.
+    pub(crate) fn set_deadline(&self, secs: u32) {
+        self.disk.with(|disk| disk.set_timeout(secs));
+    }
+
+    /// Shows the device to the system, and has it scanned for partitions by and by.
+    ///
+    /// The scan does not run here: with no agent to answer, it would hold up the attach for good.
+    pub(crate) fn show(self: &Arc<Self>) -> Result {
+        self.disk.try_with(|disk| disk.add(self.size_bytes() / SECTOR_BYTES))?;
+        work::enqueue(self.clone());
+        Ok(())
+    }
+
+    /// Sets a new size and tells the system of it. A size that is not above the present one changes nothing.
+    pub(crate) fn grow(&self, size_bytes: u64) {
+        if size_bytes > self.size_bytes() {
+            self.size_bytes.store(size_bytes, Relaxed);
+            self.disk.with(|disk| disk.set_capacity(size_bytes / SECTOR_BYTES));
+        }
+    }
+
+    /// Makes the device dying, if nobody has it open. After this, [`Self::remove`] must follow.
+    ///
+    /// EBUSY: somebody has. EINTR: a signal came while somebody was opening or closing it.
+    pub(crate) fn condemn(&self) -> Result {
+        let mut waited = 0;
+        loop {
+            let tried = self.disk.try_with(|disk| {
+                disk.with_open_mutex(|openers| self.condemn_unless(openers))
+            });
+            match tried {
+                Err(error) if error == EAGAIN => {}
+                outcome => return outcome,
+            }
+            {
+                // The scan holds the open mutex and may be waiting for a server; so nobody can open the disk now,
+                // and the count of those who have it open stands still.
+                let scanning = self.scanning.lock();
+                if *scanning {
+                    return self.disk.try_with(|disk| self.condemn_unless(disk.openers()));
+                }
+            }
+            if waited >= OPEN_WAIT_MSECS {
+                return Err(EBUSY);
+            }
+            system::sleep_interruptible(10)?;
+            waited += 10;
+        }
+    }
+
+    fn condemn_unless(&self, openers: i32) -> Result {
+        if openers != 0 {
+            return Err(EBUSY);
+        }
+        // ORDERING: release, pairs with the acquire in `Fate::is_dying`.
+        self.fate.dying.store(true, Release);
+        Ok(())
+    }
+
+    /// Takes a dying device away from the system, failing whatever is still in flight.
+    pub(crate) fn hide(self: &Arc<Self>) {
+        for channel in &self.channels {
+            channel.fail_in_flight();
+        }
+        self.kick();
+        self.disk.with(|disk| disk.delete());
+        // The scan uses the disk; it is over soon, for the disk is deleted.
+        work::cancel(self);
+    }
+
+    /// Gives the disk up. Called once, under `LIFECYCLE`, after [`Self::hide`] or when [`Self::show`] has failed.
+    pub(crate) fn remove(&self) {
+        self.disk.empty_out();
+    }
+
+    /// Gives back the memory of an idle device's windows.
+    pub(crate) fn reclaim_if_idle(&self) {
+        let mut reclaimed = false;
+        for channel in &self.channels {
+            reclaimed |= channel.reclaim_if_idle();
+        }
+        if reclaimed {
+            self.disk.with(|disk| disk.run_queues());
+        }
+    }
+}
+
+impl WorkItem for Device {
+    type Pointer = Arc<Device>;
+
+    /// The partition scan. [`Device::hide`] waits for it, so that the disk is there.
+    fn run(this: Arc<Device>) {
+        let Some(disk) = this.disk.peek() else { return };
+        disk.scan_partitions(|begins| {
+            let mut scanning = this.scanning.lock();
+            *scanning = begins;
+        });
+    }
+}

@@ -1,0 +1,382 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! A disk with its tag set, and the callbacks that the block layer has for it.
+
+use super::{
+    request::{blk_status, Request},
+    sysfs, to_c, Descriptor,
+};
+use crate::{
+    channel::Channel,
+    device::Device,
+    queue::{self, Answer},
+};
+use core::marker::PhantomData;
+use kernel::{
+    bindings,
+    error::{from_err_ptr, to_result},
+    module::this_module,
+    prelude::*,
+    static_lock_class,
+    sync::{
+        atomic::{Acquire, Atomic, Full, Relaxed, Release},
+        Arc,
+    },
+    types::Opaque,
+};
+
+/// `BLK_STS_RESOURCE` of `<linux/blk_types.h>`, which has no binding.
+const BLK_STS_RESOURCE: bindings::blk_status_t = 9;
+/// The kernel's jiffies a second.
+const HZ: u32 = bindings::HZ;
+
+/// What a disk looks like to the block layer.
+#[derive(Clone, Copy)]
+pub(crate) struct Geometry {
+    /// Hardware queues.
+    pub(crate) queues: u32,
+    /// Requests in flight on each.
+    pub(crate) depth: u32,
+    /// The largest request.
+    pub(crate) request_bytes: u32,
+    /// When a request's deadline is.
+    pub(crate) timeout_secs: u32,
+}
+
+/// How many disks there are whose memory has not been freed yet.
+static LIVE: Atomic<usize> = Atomic::new(0);
+
+/// How many disks the kernel has not freed yet: the module's text is needed as long as there are any.
+pub(crate) fn live() -> usize {
+    LIVE.load(Acquire)
+}
+
+/// A disk and its tag set.
+#[derive(Clone, Copy)]
+pub(crate) struct Disk {
+    disk: *mut bindings::gendisk,
+    set: *mut Opaque<bindings::blk_mq_tag_set>,
+}
+
+/// Where a device keeps its disk: empty before and after the disk's life.
+pub(crate) struct DiskSlot {
+    disk: Atomic<*mut bindings::gendisk>,
+    set: Atomic<*mut Opaque<bindings::blk_mq_tag_set>>,
+}
+
+impl DiskSlot {
+    pub(crate) const fn empty() -> Self {
+        Self {
+            disk: Atomic::new(core::ptr::null_mut()),
+            set: Atomic::new(core::ptr::null_mut()),
+        }
+    }
+
+    /// Puts a new disk in.
+    pub(crate) fn fill(&self, disk: Disk) {
+        self.set.store(disk.set, Relaxed);
+        self.disk.store(disk.disk, Release);
+    }
+
+    /// The disk, if there is one. The caller keeps it from being freed, as [`crate::device`] says.
+    pub(crate) fn peek(&self) -> Option<Disk> {
+        let disk = self.disk.load(Acquire);
+        (!disk.is_null()).then(|| Disk { disk, set: self.set.load(Relaxed) })
+    }
+
+    /// Calls `f` with the disk, if there is one.
+    pub(crate) fn with(&self, f: impl FnOnce(Disk)) {
+        if let Some(disk) = self.peek() {
+            f(disk);
+        }
+    }
+
+    /// As [`Self::with`]; ENODEV if there is none.
+    pub(crate) fn try_with(&self, f: impl FnOnce(Disk) -> Result) -> Result {
+        f(self.peek().ok_or(ENODEV)?)
+    }
+
+    /// Gives the disk up.
+    pub(crate) fn empty_out(&self) {
+        let disk = self.disk.xchg(core::ptr::null_mut(), Full);
+        if !disk.is_null() {
+            Disk { disk, set: self.set.load(Relaxed) }.put();
+        }
+    }
+}
+
+impl Disk {
+    /// Makes a disk for `device`, which it holds until it is freed.
+    pub(crate) fn new(device: &Arc<Device>, geometry: Geometry) -> Result<Self> {
+        let set = KBox::new(
+            Opaque::new(bindings::blk_mq_tag_set {
+                ops: &raw const MQ_OPS,
+                nr_hw_queues: geometry.queues,
+                nr_maps: 1,
+                queue_depth: geometry.depth,
+                numa_node: bindings::NUMA_NO_NODE,
+                timeout: geometry.timeout_secs.saturating_mul(HZ),
+                flags: bindings::BLK_MQ_F_NO_SCHED_BY_DEFAULT,
+                driver_data: Arc::as_ptr(device).cast_mut().cast(),
+                ..pin_init::zeroed()
+            }),
+            GFP_KERNEL,
+        )?;
+        let set = KBox::into_raw(set);
+        let raw = Opaque::cast_into(set);
+        // SAFETY: A tag set that stays where it is until `put`, or the failure below.
+        let result = to_result(unsafe { bindings::blk_mq_alloc_tag_set(raw) }).and_then(|()| {
+            Self::alloc(raw, device, geometry).inspect_err(|_| {
+                // SAFETY: Allocated above, and no queue uses it.
+                unsafe { bindings::blk_mq_free_tag_set(raw) };
+            })
+        });
+        match result {
+            Ok(disk) => Ok(Self { disk, set }),
+            Err(error) => {
+                // SAFETY: From `into_raw` above.
+                drop(unsafe { KBox::from_raw(set) });
+                Err(error)
+            }
+        }
+    }
+
+    fn alloc(
+        set: *mut bindings::blk_mq_tag_set,
+        device: &Arc<Device>,
+        geometry: Geometry,
+    ) -> Result<*mut bindings::gendisk> {
+        let mut limits = bindings::queue_limits {
+            logical_block_size: 512,
+            physical_block_size: 4096,
+            io_min: 4096,
+            io_opt: geometry.request_bytes,
+            max_hw_sectors: geometry.request_bytes / 512,
+            // Data are copied piece by piece, however many there are.
+            max_segments: u16::MAX,
+            max_segment_size: u32::MAX,
+            ..pin_init::zeroed()
+        };
+        let data = Arc::as_ptr(device).cast_mut().cast();
+        // SAFETY: A live tag set, valid limits; the device outlives the queue.
+        let disk = from_err_ptr(unsafe {
+            bindings::__blk_mq_alloc_disk(set, &mut limits, data, static_lock_class!().as_ptr())
+        })?;
+        let held = Arc::into_raw(device.clone()).cast_mut().cast();
+        LIVE.fetch_add(1, Full);
+        // SAFETY: A new disk, ours alone; `free_disk` or `put` gives the reference back.
+        unsafe { (*disk).private_data = held };
+        // SAFETY: As above.
+        unsafe { (*disk).fops = &raw const BLOCK_OPS.0 };
+        let name = device.name().as_str().as_bytes();
+        // SAFETY: As above.
+        let field = unsafe { &mut (*disk).disk_name };
+        for (to, from) in field.iter_mut().zip(name) {
+            *to = *from as c_char;
+        }
+        Ok(disk)
+    }
+
+    /// Shows the disk to the system, without looking for partitions yet.
+    pub(crate) fn add(self, sectors: u64) -> Result {
+        // SAFETY: A disk that has not been added.
+        unsafe { bindings::set_capacity(self.disk, sectors) };
+        // SAFETY: As above.
+        let state = unsafe { &raw mut (*self.disk).state };
+        // SAFETY: As above.
+        unsafe { bindings::set_bit(bindings::GD_SUPPRESS_PART_SCAN as usize, state) };
+        // SAFETY: As above; the groups are static.
+        to_result(unsafe {
+            bindings::device_add_disk(core::ptr::null_mut(), self.disk, sysfs::disk_groups())
+        })
+    }
+
+    /// Looks for partitions; `holds` is told when the open mutex is held and when it is about to be let go.
+    pub(crate) fn scan_partitions(self, holds: impl Fn(bool)) {
+        // SAFETY: A live disk.
+        let (state, mutex) = unsafe { (&raw mut (*self.disk).state, &raw mut (*self.disk).open_mutex) };
+        // SAFETY: A live disk.
+        unsafe { bindings::clear_bit(bindings::GD_SUPPRESS_PART_SCAN as usize, state) };
+        // SAFETY: A live disk.
+        unsafe { bindings::mutex_lock(mutex) };
+        holds(true);
+        // SAFETY: The open mutex is held; a deleted disk is refused by the callee.
+        unsafe { bindings::bdev_disk_changed(self.disk, false) };
+        holds(false);
+        // SAFETY: Locked above.
+        unsafe { bindings::mutex_unlock(mutex) };
+    }
+
+    /// Calls `f` with the number of openers while nobody can open or close. EAGAIN: somebody is just doing it.
+    pub(crate) fn with_open_mutex(self, f: impl FnOnce(i32) -> Result) -> Result {
+        // SAFETY: A live disk.
+        let mutex = unsafe { &raw mut (*self.disk).open_mutex };
+        // SAFETY: A live disk.
+        if unsafe { bindings::mutex_trylock(mutex) } == 0 {
+            return Err(EAGAIN);
+        }
+        let result = f(self.openers());
+        // SAFETY: Locked above.
+        unsafe { bindings::mutex_unlock(mutex) };
+        result
+    }
+
+    /// How many have the disk or one of its partitions open.
+    pub(crate) fn openers(self) -> i32 {
+        // SAFETY: A live disk has its whole-disk block device.
+        let counter = unsafe { &raw mut (*(*self.disk).part0).bd_openers.counter };
+        // SAFETY: An atomic counter of the kernel's, live as long as the disk.
+        unsafe { Atomic::<i32>::from_ptr(counter) }.load(Relaxed)
+    }
+
+    pub(crate) fn set_capacity(self, sectors: u64) {
+        // SAFETY: A live disk.
+        unsafe { bindings::set_capacity_and_notify(self.disk, sectors) };
+    }
+
+    pub(crate) fn kick_requeue_list(self) {
+        // SAFETY: A live disk has a queue.
+        unsafe { bindings::blk_mq_kick_requeue_list((*self.disk).queue) };
+    }
+
+    pub(crate) fn run_queues(self) {
+        // SAFETY: A live disk has a queue.
+        unsafe { bindings::blk_mq_run_hw_queues((*self.disk).queue, true) };
+    }
+
+    pub(crate) fn set_timeout(self, secs: u32) {
+        // SAFETY: A live disk has a queue.
+        unsafe { bindings::blk_queue_rq_timeout((*self.disk).queue, secs.saturating_mul(HZ)) };
+    }
+
+    /// Takes the disk away from the system; waits for requests in flight.
+    pub(crate) fn delete(self) {
+        // SAFETY: A disk that was added.
+        unsafe { bindings::del_gendisk(self.disk) };
+    }
+
+    /// Gives up the tag set and our reference to the disk.
+    fn put(self) {
+        let set = Opaque::cast_into(self.set);
+        // SAFETY: A live disk.
+        let state = unsafe { (*self.disk).state };
+        let added = state & (1 << bindings::GD_ADDED) != 0;
+        // SAFETY: A live disk; see `alloc`.
+        let device = unsafe { (*self.disk).private_data }.cast::<Device>();
+        if !added {
+            // The kernel has no more to do with a disk that it has not seen, and does not call `free_disk` for it.
+            // SAFETY: The queue of a live disk that was never added; nothing is in flight.
+            unsafe { bindings::put_disk(self.disk) };
+        }
+        // SAFETY: No queue uses it for requests any more: the disk was deleted or never added.
+        unsafe { bindings::blk_mq_free_tag_set(set) };
+        if added {
+            // SAFETY: Our reference; the last one calls `free_disk`.
+            unsafe { bindings::put_disk(self.disk) };
+        } else {
+            // SAFETY: From `into_raw` in `alloc`.
+            drop(unsafe { Arc::from_raw(device) });
+            LIVE.fetch_sub(1, Full);
+        }
+        // SAFETY: From `into_raw` in `new`.
+        drop(unsafe { KBox::from_raw(self.set) });
+    }
+}
+
+/// A request queue, while a callback of its runs.
+#[derive(Clone, Copy)]
+pub(crate) struct Queue<'a>(*mut bindings::request_queue, PhantomData<&'a ()>);
+
+impl Queue<'_> {
+    pub(crate) fn kick_requeue_list(self) {
+        // SAFETY: The queue lives as long as its callback runs.
+        unsafe { bindings::blk_mq_kick_requeue_list(self.0) };
+    }
+}
+
+unsafe extern "C" fn init_hctx(
+    hctx: *mut bindings::blk_mq_hw_ctx,
+    data: *mut c_void,
+    index: c_uint,
+) -> c_int {
+    // SAFETY: `driver_data` of the tag set: the device, which outlives its queues.
+    let device = unsafe { &*data.cast::<Device>() };
+    let Some(channel) = device.channels().get(index as usize) else {
+        return EINVAL.to_errno();
+    };
+    // SAFETY: A hardware context being made.
+    unsafe { (*hctx).driver_data = Arc::as_ptr(channel).cast_mut().cast() };
+    0
+}
+
+/// # Safety
+/// `init_hctx` has run for it, and its queue is live.
+unsafe fn channel_of<'a>(hctx: *mut bindings::blk_mq_hw_ctx) -> &'a Channel {
+    // SAFETY: The contract; the device, which holds the channel, outlives the queue.
+    unsafe { &*(*hctx).driver_data.cast::<Channel>() }
+}
+
+unsafe extern "C" fn queue_rq(
+    hctx: *mut bindings::blk_mq_hw_ctx,
+    data: *const bindings::blk_mq_queue_data,
+) -> bindings::blk_status_t {
+    // SAFETY: blk-mq passes a live context.
+    let channel = unsafe { channel_of(hctx) };
+    // SAFETY: As above.
+    let raw_queue = unsafe { (*hctx).queue };
+    // SAFETY: The queue's data is the device, which outlives it.
+    let device = unsafe { &*(*raw_queue).queuedata.cast::<Device>() };
+    // SAFETY: blk-mq passes valid data.
+    let bindings::blk_mq_queue_data { rq, last } = unsafe { data.read() };
+    // SAFETY: blk-mq hands the request over.
+    let Some(request) = (unsafe { Request::from_raw(rq) }) else {
+        return blk_status(EIO);
+    };
+    let queue = Queue(raw_queue, PhantomData);
+    match queue::queue_rq(device.fate(), channel, queue, request, last) {
+        Answer::Taken => 0,
+        Answer::Later => BLK_STS_RESOURCE,
+        Answer::Failed(error) => blk_status(error),
+    }
+}
+
+unsafe extern "C" fn commit_rqs(hctx: *mut bindings::blk_mq_hw_ctx) {
+    // SAFETY: blk-mq passes a live context.
+    unsafe { channel_of(hctx) }.commit();
+}
+
+unsafe extern "C" fn timeout(rq: *mut bindings::request) -> bindings::blk_eh_timer_return {
+    // SAFETY: blk-mq passes a live request.
+    let (hctx, tag) = unsafe { ((*rq).mq_hctx, (*rq).tag) };
+    // SAFETY: The request was started, hence has a context.
+    unsafe { channel_of(hctx) }.timed_out(rq as usize, tag as usize);
+    // Ending the session takes the request back, outside of this callback; until then the clock starts again.
+    bindings::blk_eh_timer_return_BLK_EH_RESET_TIMER
+}
+
+static MQ_OPS: bindings::blk_mq_ops = bindings::blk_mq_ops {
+    queue_rq: Some(queue_rq),
+    commit_rqs: Some(commit_rqs),
+    timeout: Some(timeout),
+    init_hctx: Some(init_hctx),
+    ..pin_init::zeroed()
+};
+
+unsafe extern "C" fn open(disk: *mut bindings::gendisk, _mode: bindings::blk_mode_t) -> c_int {
+    // SAFETY: A live disk; see `alloc`. Called under the open mutex, as is `condemn`.
+    let device = unsafe { &*(*disk).private_data.cast::<Device>() };
+    to_c(if device.is_dying() { Err(ENXIO) } else { Ok(()) })
+}
+
+unsafe extern "C" fn free_disk(disk: *mut bindings::gendisk) {
+    // SAFETY: From `into_raw` in `alloc`; the disk's last user is gone.
+    drop(unsafe { Arc::from_raw((*disk).private_data.cast::<Device>()) });
+    LIVE.fetch_sub(1, Full);
+}
+
+static BLOCK_OPS: Descriptor<bindings::block_device_operations> =
+    Descriptor(bindings::block_device_operations {
+        owner: this_module::<crate::LocalModule>().as_ptr(),
+        open: Some(open),
+        free_disk: Some(free_disk),
+        ..pin_init::zeroed()
+    });

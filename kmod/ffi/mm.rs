@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Pages, and their mapping into a process.
+
+use super::Descriptor;
+use crate::memory::Memory;
+use core::ptr::NonNull;
+use kernel::{
+    alloc::Flags,
+    bindings,
+    mm::virt::{flags, VmaMixedMap, VmaNew},
+    page::{BorrowedPage, Page},
+    prelude::*,
+    sync::Arc,
+};
+
+/// How far an iterator is into its current vector.
+pub(super) fn bvec_done(iter: &bindings::bvec_iter) -> usize {
+    iter.bi_offset as usize
+}
+
+/// Calls `f` with the address of a page's memory.
+pub(super) fn with_page<R>(page: *mut bindings::page, f: impl FnOnce(*mut u8) -> R) -> R {
+    // SAFETY: The callers in this module pass live pages.
+    let base = unsafe { bindings::kmap_local_page(page) };
+    let result = f(base.cast());
+    // SAFETY: Mapped above by the same thread, and last mapped first unmapped.
+    unsafe { bindings::kunmap_local(base) };
+    result
+}
+
+/// A zeroed page that may be mapped into the agent; dropping gives up this reference to it.
+pub(crate) struct SharedPage(Page);
+
+impl SharedPage {
+    /// Allocates a page of zeros: nothing that lay in the memory before may reach the agent.
+    pub(crate) fn new(flags: Flags) -> Result<Self> {
+        Ok(Self(Page::alloc_page(flags | __GFP_ZERO)?))
+    }
+
+    /// Gives the page up as a pointer, to be kept in an atomic.
+    pub(crate) fn into_raw(self) -> *mut bindings::page {
+        let page = self.0.as_ptr();
+        core::mem::forget(self);
+        page
+    }
+
+    /// Takes back what [`Self::into_raw`] gave.
+    ///
+    /// # Safety
+    /// The pointer comes from there, and is taken back once.
+    pub(crate) unsafe fn drop_raw(page: *mut bindings::page) {
+        // SAFETY: One reference to the page is ours to give up, by the contract.
+        unsafe { bindings::__free_pages(page, 0) };
+    }
+}
+
+/// A page in an atomic: null, or owned by the table it stands in.
+pub(crate) type RawPage = *mut bindings::page;
+
+/// Copies `len` bytes to `offset` of a page; both lie within it.
+///
+/// # Safety
+/// The page is live, `from` is readable for `len` bytes, and `offset + len` is at most a page.
+pub(crate) unsafe fn copy_to_page(page: RawPage, offset: usize, from: *const u8, len: usize) {
+    with_page(page, |base| {
+        // SAFETY: The contract. The agent may write the page meanwhile: then it spoils its own data.
+        unsafe { core::ptr::copy_nonoverlapping(from, base.add(offset), len) }
+    });
+}
+
+/// Copies `len` bytes from `offset` of a page.
+///
+/// # Safety
+/// The page is live, `to` is writable for `len` bytes, and `offset + len` is at most a page.
+pub(crate) unsafe fn copy_from_page(page: RawPage, offset: usize, to: *mut u8, len: usize) {
+    with_page(page, |base| {
+        // SAFETY: As in `copy_to_page`.
+        unsafe { core::ptr::copy_nonoverlapping(base.add(offset).cast_const(), to, len) }
+    });
+}
+
+/// The page behind an address in memory from the vmalloc allocator.
+pub(crate) fn vmalloc_page(address: *const u8) -> RawPage {
+    // SAFETY: Walks the kernel's page table; the caller's memory is live and from vmalloc.
+    unsafe { bindings::vmalloc_to_page(address.cast()) }
+}
+
+/// What processes have mapped from the control device.
+#[derive(Clone, Copy)]
+pub(crate) struct AddressSpace(NonNull<bindings::address_space>);
+
+// SAFETY: An address space belongs to no thread.
+unsafe impl Send for AddressSpace {}
+// SAFETY: The kernel locks it as it needs.
+unsafe impl Sync for AddressSpace {}
+
+impl AddressSpace {
+    /// The address space of an open file; valid as long as the file is.
+    ///
+    /// # Safety
+    /// `file` is an open file.
+    pub(super) unsafe fn of(file: *mut bindings::file) -> Option<Self> {
+        // SAFETY: The contract.
+        NonNull::new(unsafe { (*file).f_mapping }).map(Self)
+    }
+
+    /// Takes a range of offsets away from everybody who has mapped it.
+    pub(crate) fn unmap(self, offset: u64, bytes: usize) {
+        // SAFETY: The file that this came from is still open: a session ends before its file is released.
+        unsafe {
+            bindings::unmap_mapping_range(self.0.as_ptr(), offset as i64, bytes as i64, 1);
+        }
+    }
+}
+
+/// A mapping that mmap(2) is about to make.
+pub(crate) struct NewMapping<'a> {
+    vma: &'a VmaNew,
+    raw: *mut bindings::vm_area_struct,
+}
+
+impl NewMapping<'_> {
+    /// # Safety
+    /// Called from an mmap callback with its argument.
+    pub(super) unsafe fn from_raw(raw: *mut bindings::vm_area_struct) -> Self {
+        // SAFETY: The contract.
+        Self { vma: unsafe { VmaNew::from_raw(raw) }, raw }
+    }
+
+    /// Where it starts in the file, in bytes.
+    pub(crate) fn offset(&self) -> u64 {
+        // SAFETY: A mapping being set up is ours to read.
+        let pages = unsafe { (*self.raw).vm_pgoff };
+        (pages as u64).wrapping_mul(bindings::PAGE_SIZE as u64)
+    }
+
+    /// How many bytes it covers.
+    pub(crate) fn bytes(&self) -> usize {
+        self.vma.end().wrapping_sub(self.vma.start())
+    }
+
+    /// Lets faults be answered by `memory`, which is kept alive by the mapping.
+    ///
+    /// EINVAL unless the mapping is shared: a private one would read zeros and lose what it writes.
+    pub(crate) fn serve_from(self, memory: Arc<Memory>) -> Result {
+        if self.vma.flags() & flags::SHARED == 0 {
+            return Err(EINVAL);
+        }
+        self.vma.try_clear_mayexec()?;
+        self.vma.set_mixedmap();
+        self.vma.set_dontexpand();
+        self.vma.set_dontcopy();
+        self.vma.set_dontdump();
+        // SAFETY: A mapping being set up is ours to change; `close` gives the reference back.
+        unsafe { (*self.raw).vm_private_data = Arc::into_raw(memory).cast_mut().cast() };
+        // SAFETY: As above.
+        unsafe { (*self.raw).vm_ops = &raw const VM_OPS.0 };
+        Ok(())
+    }
+}
+
+static VM_OPS: Descriptor<bindings::vm_operations_struct> =
+    Descriptor(bindings::vm_operations_struct {
+        open: Some(vma_open),
+        close: Some(vma_close),
+        fault: Some(vma_fault),
+        ..pin_init::zeroed()
+    });
+
+/// A mapping was split in two: each half holds a reference.
+unsafe extern "C" fn vma_open(vma: *mut bindings::vm_area_struct) {
+    // SAFETY: `serve_from` put it there.
+    let memory = unsafe { (*vma).vm_private_data }.cast::<Memory>();
+    // SAFETY: The half that exists holds a reference.
+    let borrowed = core::mem::ManuallyDrop::new(unsafe { Arc::from_raw(memory) });
+    core::mem::forget(Arc::clone(&borrowed));
+}
+
+unsafe extern "C" fn vma_close(vma: *mut bindings::vm_area_struct) {
+    // SAFETY: `serve_from` or `vma_open` put a reference there for this mapping.
+    drop(unsafe { Arc::from_raw((*vma).vm_private_data.cast::<Memory>()) });
+}
+
+unsafe extern "C" fn vma_fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
+    // SAFETY: A fault being handled.
+    let fault = unsafe { &(*vmf).__bindgen_anon_1 };
+    // SAFETY: The mapping is stable during a fault; it holds a reference to the memory.
+    let memory = unsafe { &*(*fault.vma).vm_private_data.cast::<Memory>() };
+    // SAFETY: `serve_from` has set VM_MIXEDMAP, and the fault holds the lock.
+    let vma = unsafe { VmaMixedMap::from_raw(fault.vma) };
+    let address = fault.address as usize & !(bindings::PAGE_SIZE - 1);
+    let offset = (fault.pgoff as u64).wrapping_mul(bindings::PAGE_SIZE as u64);
+    let end = vma.end();
+    let outcome = memory.fault(offset, |nth, page| {
+        let at = address.wrapping_add(nth.wrapping_mul(bindings::PAGE_SIZE));
+        if at >= end {
+            return Err(EFAULT);
+        }
+        let page = NonNull::new(page).ok_or(EFAULT)?;
+        // SAFETY: `Memory::fault` keeps the page alive during the call.
+        vma.vm_insert_page(at, unsafe { &BorrowedPage::from_raw(page) })
+    });
+    match outcome {
+        Ok(()) => bindings::vm_fault_reason_VM_FAULT_NOPAGE,
+        // Two threads touched it at once; the other one was first.
+        Err(error) if error == EBUSY => bindings::vm_fault_reason_VM_FAULT_NOPAGE,
+        Err(error) if error == ENOMEM => bindings::vm_fault_reason_VM_FAULT_OOM,
+        Err(_) => bindings::vm_fault_reason_VM_FAULT_SIGBUS,
+    }
+}

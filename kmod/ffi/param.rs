@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Module parameters that show in sysfs; the `module!` macro makes only such as do not.
+
+use crate::params;
+use kernel::{bindings, prelude::*, sync::atomic::Atomic};
+
+/// An unsigned parameter with its least and greatest value.
+pub(crate) struct UintRange<const MIN: u32, const MAX: u32>;
+
+/// A signed parameter with its least and greatest value.
+pub(crate) struct IntRange<const MIN: i32, const MAX: i32>;
+
+impl<const MIN: u32, const MAX: u32> UintRange<MIN, MAX> {
+    pub(crate) const OPS: bindings::kernel_param_ops = bindings::kernel_param_ops {
+        flags: 0,
+        set: Some(Self::set),
+        get: Some(bindings::param_get_uint),
+        free: None,
+    };
+
+    /// Where the kernel finds the value.
+    pub(crate) const fn address(value: &'static Atomic<u32>) -> *mut c_void {
+        value.as_ptr().cast()
+    }
+
+    unsafe extern "C" fn set(value: *const c_char, param: *const bindings::kernel_param) -> c_int {
+        // SAFETY: Called by the module loader or sysfs; `arg` points to a u32, by `address`.
+        let result = unsafe { bindings::param_set_uint_minmax(value, param, MIN, MAX) };
+        if result == 0 {
+            params::changed();
+        }
+        result
+    }
+}
+
+impl<const MIN: i32, const MAX: i32> IntRange<MIN, MAX> {
+    pub(crate) const OPS: bindings::kernel_param_ops = bindings::kernel_param_ops {
+        flags: 0,
+        set: Some(Self::set),
+        get: Some(bindings::param_get_int),
+        free: None,
+    };
+
+    /// Where the kernel finds the value.
+    pub(crate) const fn address(value: &'static Atomic<i32>) -> *mut c_void {
+        value.as_ptr().cast()
+    }
+
+    unsafe extern "C" fn set(value: *const c_char, param: *const bindings::kernel_param) -> c_int {
+        let mut parsed: c_int = 0;
+        // SAFETY: A string from the module loader or sysfs.
+        let result = unsafe { bindings::kstrtoint(value, 0, &mut parsed) };
+        if result != 0 {
+            return result;
+        }
+        if !(MIN..=MAX).contains(&parsed) {
+            return EINVAL.to_errno();
+        }
+        // SAFETY: `arg` points to an i32 that is accessed as an atomic, by `address`.
+        let target = unsafe { Atomic::<i32>::from_ptr((*param).__bindgen_anon_1.arg.cast()) };
+        target.store(parsed, kernel::sync::atomic::Relaxed);
+        params::changed();
+        0
+    }
+}
+
+/// Declares a parameter: name, range, the atomic that holds it, mode, description.
+macro_rules! parameter {
+    ($name:ident: $range:ident($min:literal, $max:literal), $value:ident, $mode:literal, $what:literal) => {
+        const _: () = {
+            use kernel::bindings;
+            type Range = $crate::ffi::param::$range<$min, $max>;
+
+            static OPS: bindings::kernel_param_ops = Range::OPS;
+
+            #[link_section = "__param"]
+            #[used(compiler)]
+            static PARAM: kernel::module_param::KernelParam =
+                kernel::module_param::KernelParam::new(bindings::kernel_param {
+                    name: kernel::str::as_char_ptr_in_const_context(
+                        match core::ffi::CStr::from_bytes_with_nul(
+                            concat!(stringify!($name), "\0").as_bytes(),
+                        ) {
+                            Ok(name) => name,
+                            Err(_) => panic!(),
+                        },
+                    ),
+                    mod_: (&raw const bindings::__this_module).cast_mut(),
+                    ops: &raw const OPS,
+                    perm: $mode,
+                    level: -1,
+                    flags: 0,
+                    __bindgen_anon_1: bindings::kernel_param__bindgen_ty_1 {
+                        arg: Range::address(&$value),
+                    },
+                });
+
+            const TYPE: &str = concat!("parmtype=", stringify!($name), ":int\0");
+            #[link_section = ".modinfo"]
+            #[used(compiler)]
+            static TYPE_INFO: [u8; TYPE.len()] = $crate::ffi::param::bytes(TYPE);
+
+            const TEXT: &str = concat!("parm=", stringify!($name), ":", $what, "\0");
+            #[link_section = ".modinfo"]
+            #[used(compiler)]
+            static TEXT_INFO: [u8; TEXT.len()] = $crate::ffi::param::bytes(TEXT);
+        };
+    };
+}
+pub(crate) use parameter;
+
+/// A string as an array.
+pub(crate) const fn bytes<const N: usize>(text: &str) -> [u8; N] {
+    let mut array = [0; N];
+    let mut at = 0;
+    while at < N {
+        array[at] = text.as_bytes()[at];
+        at += 1;
+    }
+    array
+}

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! A block request that the driver owns.
+
+use core::ptr::NonNull;
+use kernel::{bindings, prelude::*};
+
+#[expect(improper_ctypes, reason = "a request is passed by pointer, its layout is the bindings'")]
+extern "C" {
+    /// `helpers.c`: ends a request with bottom halves disabled.
+    fn srb_end_request(rq: *mut bindings::request, status: bindings::blk_status_t);
+}
+
+/// What a request wants; nothing else is advertised, so nothing else comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// From the volume.
+    Read,
+    /// To the volume.
+    Write,
+}
+
+/// A request between `queue_rq` and its end. Whoever holds it owns it: [`Self::end`] and [`Self::requeue`] consume.
+///
+/// # Invariants
+/// The pointer is to a live request that was handed to this driver and has been neither ended nor requeued.
+pub(crate) struct Request(NonNull<bindings::request>);
+
+// SAFETY: A request belongs to no thread.
+unsafe impl Send for Request {}
+
+impl Request {
+    /// Takes over a request.
+    ///
+    /// # Safety
+    /// `queue_rq` was called with it, and nobody else ends or requeues it.
+    pub(super) unsafe fn from_raw(rq: *mut bindings::request) -> Option<Self> {
+        // INVARIANT: The caller's promise.
+        NonNull::new(rq).map(Self)
+    }
+
+    /// The request, as a number to compare.
+    pub(crate) fn address(&self) -> usize {
+        self.0.as_ptr() as usize
+    }
+
+    /// Its tag within its hardware queue.
+    pub(crate) fn tag(&self) -> usize {
+        // SAFETY: The request is live, by the type's invariant.
+        unsafe { (*self.0.as_ptr()).tag as usize }
+    }
+
+    /// Which way the data go; `None` for an operation that the disk does not advertise.
+    pub(crate) fn direction(&self) -> Option<Direction> {
+        // SAFETY: As in `tag`.
+        let flags = unsafe { (*self.0.as_ptr()).cmd_flags };
+        match flags & ((1 << bindings::REQ_OP_BITS) - 1) {
+            bindings::req_op_REQ_OP_READ => Some(Direction::Read),
+            bindings::req_op_REQ_OP_WRITE => Some(Direction::Write),
+            _ => None,
+        }
+    }
+
+    /// First sector, in units of 512 bytes.
+    pub(crate) fn sector(&self) -> u64 {
+        // SAFETY: As in `tag`.
+        unsafe { (*self.0.as_ptr()).__sector }
+    }
+
+    /// Bytes to move.
+    pub(crate) fn bytes(&self) -> usize {
+        // SAFETY: As in `tag`.
+        unsafe { (*self.0.as_ptr()).__data_len as usize }
+    }
+
+    /// Starts its clock.
+    pub(crate) fn start(&self) {
+        // SAFETY: The driver owns the request.
+        unsafe { bindings::blk_mq_start_request(self.0.as_ptr()) };
+    }
+
+    /// Puts it back; it comes through `queue_rq` again after the next kick of the requeue list.
+    pub(crate) fn requeue(self) {
+        // SAFETY: A started request that the driver owns, and gives up here.
+        unsafe { bindings::blk_mq_requeue_request(self.0.as_ptr(), false) };
+    }
+
+    /// Ends it, with success or an error.
+    pub(crate) fn end(self, result: Result) {
+        let status = result.map_or_else(blk_status, |()| 0);
+        // SAFETY: A started request that the driver owns, and gives up here.
+        unsafe { srb_end_request(self.0.as_ptr(), status) };
+    }
+
+    /// Calls `f` with each piece of the request's memory in order, none crossing a page; `f` may touch `len` bytes
+    /// from the pointer, for as long as it runs.
+    ///
+    /// The same walk as `rq_for_each_segment()`, which is a macro in C.
+    pub(crate) fn for_each_piece(&self, mut f: impl FnMut(*mut u8, usize)) {
+        // SAFETY: The request is live and owns its bios.
+        let mut bio = unsafe { (*self.0.as_ptr()).bio };
+        while !bio.is_null() {
+            // SAFETY: A bio of the request.
+            let iter = unsafe { (*bio).bi_iter };
+            let mut left = iter.bi_size as usize;
+            let mut index = iter.bi_idx as usize;
+            let mut done = super::mm::bvec_done(&iter);
+            while left > 0 {
+                // SAFETY: `bi_size` bytes from the iterator's position lie within the vector.
+                let bvec = unsafe { (*bio).bi_io_vec.add(index) };
+                // SAFETY: As above.
+                let bvec = unsafe { bvec.read() };
+                let start = (bvec.bv_offset as usize).wrapping_add(done);
+                let within = start % bindings::PAGE_SIZE;
+                let count = left
+                    .min((bvec.bv_len as usize).wrapping_sub(done))
+                    .min(bindings::PAGE_SIZE.wrapping_sub(within));
+                // SAFETY: A bvec's pages are contiguous in the memory map.
+                let page = unsafe { bvec.bv_page.add(start / bindings::PAGE_SIZE) };
+                super::mm::with_page(page, |base| f(base.wrapping_add(within), count));
+                left = left.wrapping_sub(count);
+                done = done.wrapping_add(count);
+                if done == bvec.bv_len as usize {
+                    done = 0;
+                    index = index.wrapping_add(1);
+                }
+            }
+            // SAFETY: A bio of the request.
+            bio = unsafe { (*bio).bi_next };
+        }
+    }
+}
+
+/// The block layer's name for an error.
+pub(super) fn blk_status(error: Error) -> bindings::blk_status_t {
+    // SAFETY: Looks a number up in a table; unknown ones become BLK_STS_IOERR.
+    unsafe { bindings::errno_to_blk_status(error.to_errno()) }
+}

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Processes, time, paths: what the module asks of the rest of the kernel.
+
+use crate::proto::layout::MAX_QUEUES;
+use kernel::{
+    bindings,
+    error::from_err_ptr,
+    fs::File,
+    prelude::*,
+    str::CString,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        poll::{PollCondVar, PollTable},
+    },
+    time::Jiffies,
+};
+
+/// Queues of each device: one for each processor that is online, within bounds.
+pub(crate) fn queues() -> u32 {
+    // SAFETY: A counter of the kernel's.
+    let online = unsafe { Atomic::<i32>::from_ptr(&raw mut bindings::__num_online_cpus.counter) };
+    let first = FIRST_QUEUES.load(Relaxed);
+    if first != 0 {
+        return first;
+    }
+    let count = (online.load(Relaxed).max(1) as u32).min(MAX_QUEUES as u32);
+    FIRST_QUEUES.store(count, Relaxed);
+    count
+}
+
+/// What [`queues`] said first: processors may come and go, queues do not.
+static FIRST_QUEUES: Atomic<u32> = Atomic::new(0);
+
+/// The calling process, as all its threads see it.
+pub(crate) fn current_process() -> i32 {
+    kernel::current!().tgid()
+}
+
+/// Whether the calling thread is on its way out.
+pub(crate) fn current_is_exiting() -> bool {
+    // SAFETY: The current task reads its own flags.
+    unsafe { (*kernel::current!().as_ptr()).flags & bindings::PF_EXITING != 0 }
+}
+
+/// Sleeps. EINTR: a signal came.
+pub(crate) fn sleep_interruptible(msecs: u32) -> Result {
+    // SAFETY: Process context, no spinlock held.
+    unsafe { bindings::msleep_interruptible(msecs) };
+    if kernel::current!().signal_pending() {
+        return Err(EINTR);
+    }
+    Ok(())
+}
+
+/// Sleeps, signals or not.
+pub(crate) fn sleep_msecs(msecs: u32) {
+    // SAFETY: Process context, no spinlock held.
+    unsafe { bindings::msleep(msecs) };
+}
+
+/// As [`sleep_msecs`], in jiffies.
+pub(crate) fn sleep_jiffies(jiffies: Jiffies) {
+    // SAFETY: Process context, no spinlock held.
+    unsafe { bindings::schedule_timeout_uninterruptible(jiffies as c_long) };
+}
+
+/// Whether a path leads to anything, in the caller's view of the file system. Opens it without asking its driver.
+pub(crate) fn path_exists(path: &str) -> Result<bool> {
+    let path = CString::try_from_fmt(fmt!("{}", path))?;
+    let flags = (bindings::O_PATH | bindings::O_NOFOLLOW) as c_int;
+    // SAFETY: A terminated string.
+    match from_err_ptr(unsafe { bindings::filp_open(path.as_char_ptr(), flags, 0) }) {
+        Ok(file) => {
+            // SAFETY: Opened above.
+            unsafe { bindings::filp_close(file, core::ptr::null_mut()) };
+            Ok(true)
+        }
+        Err(error) if error == ENOENT || error == ENOTDIR => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// A poll(2) in progress.
+pub(crate) struct Waiting<'a> {
+    file: &'a File,
+    table: PollTable<'a>,
+}
+
+impl<'a> Waiting<'a> {
+    /// # Safety
+    /// Called from a poll callback with its arguments.
+    pub(super) unsafe fn from_raw(
+        file: *mut bindings::file,
+        table: *mut bindings::poll_table,
+    ) -> Self {
+        // SAFETY: The contract.
+        let file = unsafe { File::from_raw_file(file) };
+        // SAFETY: The contract.
+        Self { file, table: unsafe { PollTable::from_raw(table) } }
+    }
+
+    /// Has the caller of poll(2) woken by this.
+    pub(crate) fn on(&self, wakeup: &PollCondVar) {
+        self.table.register_wait(self.file, wakeup);
+    }
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What is done once a second while there are devices: memory of idle windows goes back, waiting for an agent ends.
+//!
+//! Runs on the module's workqueue. Nothing of it is in the way of a request.
+
+use crate::{ffi::work, log, params, registry, session};
+use kernel::{
+    impl_has_delayed_work, new_delayed_work,
+    prelude::*,
+    sync::{Arc, SetOnce},
+    workqueue::{DelayedWork, WorkItem},
+};
+
+static ROUNDS: SetOnce<Arc<Rounds>> = SetOnce::new();
+
+/// The work item.
+#[pin_data]
+pub(crate) struct Rounds {
+    #[pin]
+    work: DelayedWork<Rounds>,
+}
+
+impl_has_delayed_work! {
+    impl HasDelayedWork<Self> for Rounds { self.work }
+}
+
+impl WorkItem for Rounds {
+    type Pointer = Arc<Rounds>;
+
+    fn run(_this: Arc<Rounds>) {
+        {
+            let _lifecycle = session::LIFECYCLE.lock();
+            registry::for_each_device(|device| device.reclaim_if_idle());
+        }
+        expire();
+        if registry::has_devices() || crate::control::has_waiters() {
+            start();
+        }
+    }
+}
+
+/// Ends the wait for an agent if `agent_grace` is over.
+fn expire() {
+    let Some(gone_for) = registry::gone_for_secs() else { return };
+    let grace = params::agent_grace();
+    if u64::try_from(grace).is_ok_and(|grace| gone_for >= grace) {
+        let _lifecycle = session::LIFECYCLE.lock();
+        if registry::session().is_none() && registry::fail_devices() > 0 {
+            log::error!(
+                "no agent for {} seconds: requests fail until one connects; start srb-agent\n",
+                gone_for
+            );
+        }
+    }
+}
+
+/// Makes the work item. Called once.
+pub(crate) fn init() -> Result {
+    let rounds = Arc::pin_init(
+        pin_init!(Rounds { work <- new_delayed_work!("srb::rounds") }),
+        GFP_KERNEL,
+    )?;
+    ROUNDS.populate(rounds);
+    Ok(())
+}
+
+/// Sees to it that rounds are made. Called when a device is attached or an agent has gone.
+pub(crate) fn start() {
+    if let Some(rounds) = ROUNDS.as_ref() {
+        work::enqueue_in_a_second(rounds.clone());
+    }
+}
+
+/// Ends the rounds, at the module's end.
+pub(crate) fn stop() {
+    if let Some(rounds) = ROUNDS.as_ref() {
+        work::cancel_delayed(rounds);
+    }
+}

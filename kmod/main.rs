@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! srb: volumes on a REST store as block devices.
+//!
+//! The module owns the block devices and the files in sysfs, and knows nothing of HTTP: it hands requests to a
+//! userspace agent through shared memory. A request's way: [`queue`] → [`channel`] → the agent → [`channel`]; a
+//! command's: [`sysfs`] → [`commands`] → [`control`] → the agent → [`control`] → [`commands`].
+//!
+//! # Order of init and exit
+//! Init makes what others stand on first. Exit goes backwards: no new commands and no waiters ([`control::shut_down`],
+//! the class), then the devices, then the work that serves them, then the control device.
+
+#![crate_name = "srb"]
+
+use kernel::prelude::*;
+
+mod atomic;
+mod channel;
+mod chardev;
+mod commands;
+mod control;
+mod device;
+mod ffi;
+mod housekeeping;
+mod layout;
+mod log;
+mod memory;
+mod params;
+#[allow(unreachable_pub, dead_code, unused_imports)]
+#[path = "../proto/src/lib.rs"]
+mod proto;
+mod queue;
+mod registry;
+mod session;
+mod sysfs;
+mod urls;
+
+module! {
+    type: Srb,
+    name: "srb",
+    authors: ["the srb authors"],
+    description: "Volumes on a REST store as block devices",
+    license: "GPL v2",
+}
+
+struct Srb {
+    class: Option<ffi::sysfs::Registration>,
+    // Dropped in this order, after `drop` has detached everything.
+    _work: ffi::work::WorkQueue,
+    _control: ffi::chardev::Registration,
+}
+
+impl kernel::Module for Srb {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        // SAFETY: Runs once, before anything that uses the locks.
+        unsafe { urls::init() };
+        // SAFETY: As above.
+        unsafe { control::init() };
+        // SAFETY: As above.
+        unsafe { registry::init() };
+        // SAFETY: As above.
+        unsafe { session::init() };
+        let work = ffi::work::WorkQueue::new()?;
+        housekeeping::init()?;
+        let control = ffi::chardev::Registration::new()?;
+        let class = ffi::sysfs::Registration::new()?;
+        params::loaded(true);
+        log::info!("loaded, ABI version {}\n", proto::layout::ABI_VERSION);
+        Ok(Self { class: Some(class), _work: work, _control: control })
+    }
+}
+
+impl Drop for Srb {
+    fn drop(&mut self) {
+        params::loaded(false);
+        control::shut_down();
+        drop(self.class.take());
+        commands::detach_all();
+        housekeeping::stop();
+        while ffi::disk::live() > 0 {
+            // The kernel frees a disk a moment after its last user has closed it.
+            ffi::system::sleep_msecs(10);
+        }
+        urls::clear();
+        log::info!("unloaded\n");
+    }
+}

@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Memory that is shared with one agent session: a doorbell page, or a channel's rings and windows.
+//!
+//! The rings have pages from the start; a tag's window gets them when a request first uses it
+//! ([`Memory::back`]) and gives them back when the device is idle ([`Memory::release_windows`]). When a session ends
+//! its memory is taken away from the agent ([`Memory::revoke`]) and never used for another: whatever a dead or stuck
+//! agent still does to its pages, it does to pages that nobody else has.
+//!
+//! # Invariants
+//! - A page stands in a window's table from [`Memory::back`] until [`Memory::release_windows`] or the drop. Between,
+//!   the holder of the tag may copy to and from it, and faults may map it.
+//! - Pages are taken out of tables only while no tag of the channel is in use and `map` is held, after they were
+//!   unmapped: so no fault can map a page that is about to be freed.
+//!
+//! # Lock order
+//! mmap lock → `map` → the kernel's own locks for unmapping. `map` is never taken in `queue_rq`.
+
+use crate::{
+    atomic::SharedWord,
+    ffi::{
+        mm::{copy_from_page, copy_to_page, vmalloc_page, AddressSpace, RawPage, SharedPage},
+        request::Request,
+    },
+    proto::{
+        doorbell::{ReadySet, Sleeper, WORDS},
+        layout::{ChannelHeader, DoorbellPage, Geometry, Mapping, ABI_VERSION, MAGIC, PAGE_BYTES},
+        ring,
+    },
+};
+use core::mem::offset_of;
+use kernel::{
+    alloc::{allocator::Vmalloc, Flags},
+    new_mutex,
+    prelude::*,
+    sync::{
+        atomic::{Acquire, Atomic, Full, Relaxed, Release},
+        Arc, Mutex,
+    },
+};
+
+/// Pages of the largest window there is.
+const TABLE_PAGES: usize = 256;
+
+/// The pages of a window: null, or owned by the table.
+#[repr(transparent)]
+struct PageTable([Atomic<RawPage>; TABLE_PAGES]);
+
+// SAFETY: All zeros are null pointers.
+unsafe impl pin_init::Zeroable for PageTable {}
+
+/// A tag's window: null, or the table of its pages.
+struct Window(Atomic<*mut PageTable>);
+
+/// See the module's documentation.
+#[pin_data(PinnedDrop)]
+pub(crate) struct Memory {
+    mapping: Mapping,
+    /// Of a channel; `None` for a doorbell page.
+    geometry: Option<Geometry>,
+    head: Vec<u64, Vmalloc>,
+    /// The same memory, as the words that the agent changes under our eyes.
+    words: *const SharedWord,
+    windows: KVec<Window>,
+    /// Who may have mapped it; `None` once revoked.
+    #[pin]
+    map: Mutex<Option<AddressSpace>>,
+}
+
+// SAFETY: The pointer is to memory that the object owns and that is accessed as atomics.
+unsafe impl Send for Memory {}
+// SAFETY: As above.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    fn new(
+        mapping: Mapping,
+        geometry: Option<Geometry>,
+        head_bytes: usize,
+        space: AddressSpace,
+    ) -> Result<Arc<Self>> {
+        let mut head = Vec::<u64, Vmalloc>::zeroed(head_bytes / size_of::<u64>(), GFP_KERNEL)?;
+        let words = head.as_mut_ptr().cast::<SharedWord>().cast_const();
+        let depth = geometry.map_or(0, |geometry| geometry.depth as usize);
+        let mut windows = KVec::with_capacity(depth, GFP_KERNEL)?;
+        for _ in 0..depth {
+            windows.push(Window(Atomic::new(core::ptr::null_mut())), GFP_KERNEL)?;
+        }
+        Arc::pin_init(
+            pin_init!(Self {
+                mapping,
+                geometry,
+                head,
+                words,
+                windows,
+                map <- new_mutex!(Some(space), "srb::memory"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// A worker's doorbell page.
+    pub(crate) fn doorbell(worker: u32, space: AddressSpace) -> Result<Arc<Self>> {
+        Self::new(Mapping::Doorbell { worker }, None, PAGE_BYTES, space)
+    }
+
+    /// A channel's rings and windows.
+    pub(crate) fn channel(
+        mapping: Mapping,
+        geometry: Geometry,
+        attachment: u64,
+        space: AddressSpace,
+    ) -> Result<Arc<Self>> {
+        let memory = Self::new(mapping, Some(geometry), geometry.windows_offset(), space)?;
+        memory.store(offset_of!(ChannelHeader, magic), MAGIC);
+        let second = u64::from(ABI_VERSION) | u64::from(geometry.depth) << 32;
+        memory.store(offset_of!(ChannelHeader, abi_version), second);
+        memory.store(offset_of!(ChannelHeader, window_bytes), u64::from(geometry.window_bytes));
+        memory.store(offset_of!(ChannelHeader, attachment), attachment);
+        Ok(memory)
+    }
+
+    /// The word at `offset` bytes; offsets are constants of the layout.
+    fn word(&self, offset: usize) -> Option<&SharedWord> {
+        self.words(offset, 1).first()
+    }
+
+    fn words(&self, offset: usize, count: usize) -> &[SharedWord] {
+        let first = offset / size_of::<u64>();
+        if first.checked_add(count).is_none_or(|end| end > self.head.len()) {
+            return &[];
+        }
+        // SAFETY: Within the allocation that `head` owns; the words are atomics, so that others may change them.
+        unsafe { core::slice::from_raw_parts(self.words.add(first), count) }
+    }
+
+    fn store(&self, offset: usize, value: u64) {
+        if let Some(word) = self.word(offset) {
+            crate::proto::atomic::Word::store_relaxed(word, value);
+        }
+    }
+
+    /// The submission ring of a channel.
+    pub(crate) fn submissions<const N: usize>(&self) -> Option<ring::Shared<'_, SharedWord, N>> {
+        let geometry = self.geometry?;
+        let tail = self.word(offset_of!(ChannelHeader, submission_tail))?;
+        let words = self.words(geometry.submissions_offset(), geometry.submission_words());
+        ring::Shared::new(tail, words)
+    }
+
+    /// The completion ring of a channel.
+    pub(crate) fn completions<const N: usize>(&self) -> Option<ring::Shared<'_, SharedWord, N>> {
+        let geometry = self.geometry?;
+        let tail = self.word(offset_of!(ChannelHeader, completion_tail))?;
+        let words = self.words(geometry.completions_offset(), geometry.completion_words());
+        ring::Shared::new(tail, words)
+    }
+
+    /// What waits for the agent, in a doorbell page.
+    pub(crate) fn submit_set(&self) -> Option<ReadySet<'_, SharedWord>> {
+        let summary = self.word(offset_of!(DoorbellPage, submit_summary))?;
+        Some(ReadySet::new(summary, self.words(offset_of!(DoorbellPage, submit_words), WORDS)))
+    }
+
+    /// What waits for the module, in a doorbell page.
+    pub(crate) fn complete_set(&self) -> Option<ReadySet<'_, SharedWord>> {
+        let summary = self.word(offset_of!(DoorbellPage, complete_summary))?;
+        Some(ReadySet::new(summary, self.words(offset_of!(DoorbellPage, complete_words), WORDS)))
+    }
+
+    /// Whether the agent's thread sleeps, in a doorbell page.
+    pub(crate) fn sleeper(&self) -> Option<Sleeper<'_, SharedWord>> {
+        self.word(offset_of!(DoorbellPage, sleeping)).map(Sleeper::new)
+    }
+
+    /// Sees to it that the first `bytes` of a tag's window have pages. Called by the holder of the tag.
+    ///
+    /// ENOMEM: `flags` did not let the allocator find one; what was allocated stays for the next try.
+    pub(crate) fn back(&self, tag: usize, bytes: usize, flags: Flags) -> Result {
+        let geometry = self.geometry.ok_or(EINVAL)?;
+        if bytes > geometry.window_bytes as usize {
+            return Err(EINVAL);
+        }
+        let window = self.windows.get(tag).ok_or(EINVAL)?;
+        let mut table = window.0.load(Relaxed);
+        if table.is_null() {
+            table = KBox::into_raw(KBox::<PageTable>::init(pin_init::init_zeroed(), flags)?);
+            // ORDERING: release, pairs with the acquire in `page_at`: faults see zeros, not what was there before.
+            window.0.store(table, Release);
+        }
+        // SAFETY: The table lives until `release_windows`, which needs the tag to be free.
+        let table = unsafe { &*table };
+        for slot in table.0.iter().take(bytes.div_ceil(PAGE_BYTES)) {
+            if slot.load(Relaxed).is_null() {
+                // ORDERING: release, as above.
+                slot.store(SharedPage::new(flags)?.into_raw(), Release);
+            }
+        }
+        Ok(())
+    }
+
+    /// The page at `index` of a tag's window, if it has one.
+    fn page_at(&self, tag: usize, index: usize) -> Option<RawPage> {
+        // ORDERING: acquire, pairs with the releases in `back`.
+        let table = self.windows.get(tag)?.0.load(Acquire);
+        if table.is_null() {
+            return None;
+        }
+        // SAFETY: Tables are freed only when neither a holder of the tag nor a fault is here; see the invariants.
+        let page = unsafe { &*table }.0.get(index)?.load(Acquire);
+        (!page.is_null()).then_some(page)
+    }
+
+    /// Walks `len` bytes of a window from `start`, calling `f` with page, offset in it and count; EIO if one lacks.
+    fn walk(
+        &self,
+        tag: usize,
+        start: usize,
+        len: usize,
+        mut f: impl FnMut(RawPage, usize, usize),
+    ) -> Result {
+        let (mut at, mut left) = (start, len);
+        while left > 0 {
+            let within = at % PAGE_BYTES;
+            let count = left.min(PAGE_BYTES - within);
+            f(self.page_at(tag, at / PAGE_BYTES).ok_or(EIO)?, within, count);
+            at = at.wrapping_add(count);
+            left = left.wrapping_sub(count);
+        }
+        Ok(())
+    }
+
+    /// Copies a request's data into its window. Called by the holder of the tag.
+    pub(crate) fn fill_from(&self, tag: usize, request: &Request) -> Result {
+        let (mut at, mut result) = (0usize, Ok(()));
+        request.for_each_piece(|piece, len| {
+            let mut done = 0;
+            let copied = self.walk(tag, at, len, |page, within, count| {
+                // SAFETY: `for_each_piece` lends `len` bytes, `walk` a live page and a range within it.
+                unsafe { copy_to_page(page, within, piece.wrapping_add(done), count) };
+                done = done.wrapping_add(count);
+            });
+            at = at.wrapping_add(len);
+            result = result.and(copied);
+        });
+        result
+    }
+
+    /// Copies a window's data into its request. Called by the holder of the tag.
+    pub(crate) fn drain_into(&self, tag: usize, request: &Request) -> Result {
+        let (mut at, mut result) = (0usize, Ok(()));
+        request.for_each_piece(|piece, len| {
+            let mut done = 0;
+            let copied = self.walk(tag, at, len, |page, within, count| {
+                // SAFETY: As in `fill_from`.
+                unsafe { copy_from_page(page, within, piece.wrapping_add(done), count) };
+                done = done.wrapping_add(count);
+            });
+            at = at.wrapping_add(len);
+            result = result.and(copied);
+        });
+        result
+    }
+
+    /// Writes bytes into a window that has pages for them. Called by the holder of the tag.
+    pub(crate) fn write_window(&self, tag: usize, bytes: &[u8]) -> Result {
+        let mut rest = bytes;
+        self.walk(tag, 0, bytes.len(), |page, within, count| {
+            let (now, after) = rest.split_at(count.min(rest.len()));
+            // SAFETY: `walk` lends a live page and a range within it, `now` is as long.
+            unsafe { copy_to_page(page, within, now.as_ptr(), now.len()) };
+            rest = after;
+        })
+    }
+
+    /// Reads bytes from a window, once. Called by the holder of the tag.
+    pub(crate) fn read_window(&self, tag: usize, into: &mut [u8]) -> Result {
+        let mut rest = into.as_mut_ptr();
+        self.walk(tag, 0, into.len(), |page, within, count| {
+            // SAFETY: `walk` visits exactly `into.len()` bytes in order.
+            unsafe { copy_from_page(page, within, rest, count) };
+            rest = rest.wrapping_add(count);
+        })
+    }
+
+    /// Answers a fault at `offset` of the control device: maps the page there, and those behind it in its window.
+    ///
+    /// ENXIO: revoked, or nothing is there.
+    pub(crate) fn fault(
+        &self,
+        offset: u64,
+        mut insert: impl FnMut(usize, RawPage) -> Result,
+    ) -> Result {
+        let map = self.map.lock();
+        if map.is_none() {
+            return Err(ENXIO);
+        }
+        let offset = offset.checked_sub(self.mapping.offset()).ok_or(ENXIO)? as usize;
+        let head_bytes = self.head.len() * size_of::<u64>();
+        if offset < head_bytes {
+            return insert(0, vmalloc_page(self.words.cast::<u8>().wrapping_add(offset)));
+        }
+        let window_bytes = self.geometry.ok_or(ENXIO)?.window_bytes as usize;
+        let inside = offset.wrapping_sub(head_bytes);
+        let tag = inside.checked_div(window_bytes).ok_or(ENXIO)?;
+        let first = inside.checked_rem(window_bytes).ok_or(ENXIO)? / PAGE_BYTES;
+        insert(0, self.page_at(tag, first).ok_or(ENXIO)?)?;
+        for nth in 1..(window_bytes / PAGE_BYTES).wrapping_sub(first) {
+            let Some(page) = self.page_at(tag, first.wrapping_add(nth)) else { break };
+            if insert(nth, page).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the memory away from the agent; a later touch is a SIGBUS.
+    pub(crate) fn revoke(&self) {
+        let mut map = self.map.lock();
+        if let Some(space) = map.take() {
+            space.unmap(self.mapping.offset(), self.mapping.bytes());
+        }
+    }
+
+    /// Gives the pages of all windows back. The caller keeps every tag of the channel unused meanwhile.
+    pub(crate) fn release_windows(&self) {
+        let map = self.map.lock();
+        if let (Some(space), Some(geometry)) = (*map, self.geometry) {
+            let start = geometry.windows_offset();
+            space.unmap(
+                self.mapping.offset().wrapping_add(start as u64),
+                geometry.total_bytes().wrapping_sub(start),
+            );
+        }
+        self.free_windows();
+    }
+
+    fn free_windows(&self) {
+        for window in &self.windows {
+            let table = window.0.xchg(core::ptr::null_mut(), Full);
+            if table.is_null() {
+                continue;
+            }
+            // SAFETY: From `KBox::into_raw` in `back`, taken out once by the exchange.
+            let table = unsafe { KBox::from_raw(table) };
+            for slot in table.0.iter() {
+                let page = slot.load(Relaxed);
+                if !page.is_null() {
+                    // SAFETY: From `into_raw` in `back`; the table is ours alone.
+                    unsafe { SharedPage::drop_raw(page) };
+                }
+            }
+        }
+    }
+
+    /// Whether any window has pages.
+    pub(crate) fn is_backed(&self) -> bool {
+        self.windows.iter().any(|window| !window.0.load(Relaxed).is_null())
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Memory {
+    fn drop(self: Pin<&mut Self>) {
+        self.free_windows();
+    }
+}

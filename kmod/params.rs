@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The module's parameters: `/sys/module/srb/parameters/*`, and the words after `insmod srb.ko`.
+
+use crate::{
+    ffi::param::parameter,
+    housekeeping, registry, session, urls,
+};
+use kernel::sync::atomic::{Acquire, Atomic, Relaxed, Release};
+
+/// Time that an agent has for a request beyond its tries: for the pauses between them and for being busy.
+const DEADLINE_MARGIN_SECS: u32 = 30;
+
+static DEBUG: Atomic<u32> = Atomic::new(6);
+static REQ_TIMEOUT: Atomic<u32> = Atomic::new(30);
+static NB_REQ_RETRIES: Atomic<u32> = Atomic::new(3);
+static SERVER_CONN_TIMEOUT: Atomic<u32> = Atomic::new(30);
+static THREAD_POOL_SIZE: Atomic<u32> = Atomic::new(32);
+static AGENT_GRACE: Atomic<i32> = Atomic::new(60);
+
+/// Whether the module is up: parameters are set before its init runs, when there is nobody to tell.
+static LOADED: Atomic<bool> = Atomic::new(false);
+
+parameter!(
+    debug: UintRange(0, 7), DEBUG, 0o644,
+    "log level: 0 emergency, 1 alert, 2 critical, 3 error, 4 warning, 5 notice, 6 info, 7 debug"
+);
+parameter!(srb_log: UintRange(0, 7), DEBUG, 0o644, "the same as debug");
+parameter!(
+    req_timeout: UintRange(1, 3600), REQ_TIMEOUT, 0o644,
+    "seconds in which a server must answer a request"
+);
+parameter!(
+    nb_req_retries: UintRange(0, 100), NB_REQ_RETRIES, 0o644,
+    "how often a failed request is tried again"
+);
+parameter!(
+    server_conn_timeout: UintRange(1, 3600), SERVER_CONN_TIMEOUT, 0o644,
+    "seconds in which a server must take a connection"
+);
+parameter!(
+    thread_pool_size: UintRange(1, 1024), THREAD_POOL_SIZE, 0o444,
+    "requests that are at the servers at a time, for each device"
+);
+parameter!(
+    agent_grace: IntRange(-1, 86400), AGENT_GRACE, 0o644,
+    "seconds that devices wait for an agent before requests fail; 0: not at all, -1: for ever"
+);
+
+/// Log level of the module.
+pub(crate) fn debug() -> u32 {
+    DEBUG.load(Relaxed)
+}
+
+/// Seconds for an answer.
+pub(crate) fn req_timeout_secs() -> u32 {
+    REQ_TIMEOUT.load(Relaxed)
+}
+
+/// Tries after the first.
+pub(crate) fn nb_req_retries() -> u32 {
+    NB_REQ_RETRIES.load(Relaxed)
+}
+
+/// Seconds for a connection.
+pub(crate) fn server_conn_timeout_secs() -> u32 {
+    SERVER_CONN_TIMEOUT.load(Relaxed)
+}
+
+/// Requests at the servers, for each device.
+pub(crate) fn thread_pool_size() -> u32 {
+    THREAD_POOL_SIZE.load(Relaxed)
+}
+
+/// Seconds that devices wait for an agent; negative: for ever.
+pub(crate) fn agent_grace() -> i32 {
+    AGENT_GRACE.load(Relaxed)
+}
+
+/// The longest that an agent which works takes for one request.
+pub(crate) fn request_deadline_secs() -> u32 {
+    let once = req_timeout_secs().saturating_add(server_conn_timeout_secs()).saturating_add(2);
+    once.saturating_mul(nb_req_retries().saturating_add(1)).saturating_add(DEADLINE_MARGIN_SECS)
+}
+
+/// The longest that a command waits: none takes more than four requests, undoing included.
+pub(crate) fn command_timeout_msecs() -> u32 {
+    request_deadline_secs().saturating_mul(4).saturating_mul(1000)
+}
+
+/// From now on changes are announced.
+pub(crate) fn loaded(loaded: bool) {
+    LOADED.store(loaded, Release);
+}
+
+/// A parameter was written.
+pub(crate) fn changed() {
+    if !LOADED.load(Acquire) {
+        return;
+    }
+    urls::touch();
+    session::announce_config();
+    let deadline = request_deadline_secs();
+    let _lifecycle = session::LIFECYCLE.lock();
+    registry::for_each_device(|device| device.set_deadline(deadline));
+    housekeeping::start();
+}

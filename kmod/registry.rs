@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What is attached, what is under way, and which agent is connected.
+//!
+//! # Lock order
+//! `REGISTRY` → [`crate::urls`]. It is held for looks and changes, never across a wait; callbacks run without it.
+
+use crate::{
+    device::{Device, DeviceName, VolumeName},
+    proto::layout::MAX_DEVICES,
+    session::Session,
+    urls,
+};
+use kernel::{
+    prelude::*,
+    sync::{global_lock, Arc},
+    time::{Instant, Monotonic},
+};
+
+struct Operation {
+    number: u64,
+    volume: VolumeName,
+    /// For an attach: the name that will be taken.
+    device: Option<DeviceName>,
+}
+
+struct Registry {
+    /// By index; an entry is free or attached.
+    devices: KVec<Option<Arc<Device>>>,
+    operations: KVec<Operation>,
+    session: Option<Arc<Session>>,
+    /// Since when there is no agent.
+    gone_since: Option<Instant<Monotonic>>,
+    next_number: u64,
+}
+
+global_lock! {
+    // SAFETY: `init` runs before anything else of the module.
+    unsafe(uninit) static REGISTRY: Mutex<Registry> = Registry {
+        devices: KVec::new(),
+        operations: KVec::new(),
+        session: None,
+        gone_since: None,
+        next_number: 1,
+    };
+}
+
+/// # Safety
+/// Called once, before anything else here.
+pub(crate) unsafe fn init() {
+    // SAFETY: The contract.
+    unsafe { REGISTRY.init() };
+}
+
+impl Registry {
+    fn number(&mut self) -> u64 {
+        let number = self.next_number;
+        self.next_number = number.wrapping_add(1);
+        number
+    }
+
+    fn attached(&self) -> impl Iterator<Item = &Arc<Device>> {
+        self.devices.iter().flatten()
+    }
+}
+
+/// Something under way with a volume; while it exists nothing else is begun with the same volume.
+pub(crate) struct OperationGuard(u64);
+
+impl Drop for OperationGuard {
+    fn drop(&mut self) {
+        REGISTRY.lock().operations.retain(|operation| operation.number != self.0);
+    }
+}
+
+fn begin(
+    registry: &mut Registry,
+    volume: &VolumeName,
+    device: Option<DeviceName>,
+) -> Result<OperationGuard> {
+    if registry.operations.iter().any(|operation| operation.volume == *volume) {
+        return Err(EBUSY);
+    }
+    let number = registry.number();
+    registry.operations.push(Operation { number, volume: *volume, device }, GFP_KERNEL)?;
+    Ok(OperationGuard(number))
+}
+
+/// Begins something with a volume that must not be attached. EBUSY: it is, or something else is under way.
+pub(crate) fn begin_detached(volume: &VolumeName) -> Result<OperationGuard> {
+    let mut registry = REGISTRY.lock();
+    if registry.attached().any(|device| device.volume() == volume) {
+        return Err(EBUSY);
+    }
+    begin(&mut registry, volume, None)
+}
+
+/// Begins something with a volume, attached or not. EBUSY: something else is under way.
+pub(crate) fn begin_any(volume: &VolumeName) -> Result<(OperationGuard, Option<Arc<Device>>)> {
+    let mut registry = REGISTRY.lock();
+    let device = registry.attached().find(|device| device.volume() == volume).cloned();
+    Ok((begin(&mut registry, volume, None)?, device))
+}
+
+/// Begins to attach. EEXIST: the volume is attached, or the name is taken by another device or one of its partitions.
+pub(crate) fn begin_attach(volume: &VolumeName, name: &DeviceName) -> Result<OperationGuard> {
+    let mut registry = REGISTRY.lock();
+    let taken = registry
+        .attached()
+        .any(|device| device.volume() == volume || device.name().collides_with(name));
+    let reserved = registry
+        .operations
+        .iter()
+        .any(|operation| operation.device.is_some_and(|other| other.collides_with(name)));
+    if taken || reserved {
+        return Err(EEXIST);
+    }
+    begin(&mut registry, volume, Some(*name))
+}
+
+/// Begins to detach. ENOENT: no such device. EBUSY: something else is under way with its volume.
+pub(crate) fn begin_detach(name: &DeviceName) -> Result<(OperationGuard, Arc<Device>)> {
+    let mut registry = REGISTRY.lock();
+    let device =
+        registry.attached().find(|device| device.name() == name).cloned().ok_or(ENOENT)?;
+    Ok((begin(&mut registry, device.volume(), None)?, device))
+}
+
+/// Finds a free index and a number for a new attachment. ENOSPC: 4,096 devices are attached.
+///
+/// Called under [`crate::session::LIFECYCLE`], as is [`insert`], so that nobody takes the index between.
+pub(crate) fn reserve_index() -> Result<(u32, u64)> {
+    let mut registry = REGISTRY.lock();
+    let index = match registry.devices.iter().position(Option::is_none) {
+        Some(index) => index,
+        None if registry.devices.len() >= MAX_DEVICES => return Err(ENOSPC),
+        None => {
+            registry.devices.push(None, GFP_KERNEL)?;
+            registry.devices.len().wrapping_sub(1)
+        }
+    };
+    Ok((index as u32, registry.number()))
+}
+
+/// Enters a device at its index.
+pub(crate) fn insert(device: Arc<Device>) {
+    let index = device.index() as usize;
+    if let Some(entry) = REGISTRY.lock().devices.get_mut(index) {
+        *entry = Some(device);
+    }
+}
+
+/// Takes a device out.
+pub(crate) fn remove(device: &Device) {
+    let index = device.index() as usize;
+    let taken = REGISTRY.lock().devices.get_mut(index).and_then(Option::take);
+    drop(taken);
+}
+
+/// The device at an index.
+pub(crate) fn device_at(index: u32) -> Option<Arc<Device>> {
+    REGISTRY.lock().devices.get(index as usize)?.clone()
+}
+
+/// The first device at or above an index.
+pub(crate) fn device_from(index: u32) -> Option<Arc<Device>> {
+    REGISTRY.lock().devices.iter().skip(index as usize).flatten().next().cloned()
+}
+
+/// Calls `f` with each device, without the lock.
+pub(crate) fn for_each_device(mut f: impl FnMut(&Arc<Device>)) {
+    let mut index = 0;
+    while let Some(device) = device_from(index) {
+        f(&device);
+        index = device.index().wrapping_add(1);
+    }
+}
+
+/// Whether any device is attached.
+pub(crate) fn has_devices() -> bool {
+    REGISTRY.lock().attached().next().is_some()
+}
+
+/// Removes a URL. EBUSY: it is the last one, and a device is attached or about to be.
+pub(crate) fn remove_url(url: &crate::proto::command::RepositoryUrl) -> Result {
+    let registry = REGISTRY.lock();
+    let attaching = registry.operations.iter().any(|operation| operation.device.is_some());
+    let needed = attaching || registry.attached().next().is_some();
+    urls::remove(url, needed)
+}
+
+/// A number for a new session. EBUSY: an agent is connected.
+pub(crate) fn reserve_session() -> Result<u64> {
+    let mut registry = REGISTRY.lock();
+    match registry.session {
+        Some(_) => Err(EBUSY),
+        None => Ok(registry.number()),
+    }
+}
+
+/// Notes which session there is, and since when there is none.
+pub(crate) fn set_session(session: Option<Arc<Session>>) {
+    let old = {
+        let mut registry = REGISTRY.lock();
+        registry.gone_since = if session.is_none() { Some(Instant::now()) } else { None };
+        core::mem::replace(&mut registry.session, session)
+    };
+    drop(old);
+}
+
+/// The session, if an agent is connected.
+pub(crate) fn session() -> Option<Arc<Session>> {
+    REGISTRY.lock().session.clone()
+}
+
+/// For how many seconds there has been no agent; `None` while there is one, or when there never was.
+pub(crate) fn gone_for_secs() -> Option<u64> {
+    let since = REGISTRY.lock().gone_since?;
+    u64::try_from(since.elapsed().as_millis()).ok().map(|millis| millis / 1000)
+}
+
+/// No agent came in time: fails what waits for one, and everything from now on until one comes. Returns how many
+/// devices were not failing before. Called under [`crate::session::LIFECYCLE`].
+pub(crate) fn fail_devices() -> usize {
+    let mut count = 0;
+    for_each_device(|device| {
+        if !device.set_failing(true) {
+            device.kick();
+            count += 1;
+        }
+    });
+    crate::control::fail_all();
+    count
+}

@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! An agent's session: begun by HELLO, ended when its file is closed, its process dies or it is cut off.
+//!
+//! A session owns the doorbell pages; the channels own what else it may map, and are linked to it one by one.
+//! [`LIFECYCLE`] makes beginning, ending, attaching and detaching follow one another, so that each sees every device
+//! linked to the session that is there, and none to one that is not.
+//!
+//! # Lock order
+//! `LIFECYCLE` → registry → channel state → a worker's gate. Nobody waits for an agent while holding any of them.
+
+use crate::{
+    channel::Channel,
+    control,
+    device::Device,
+    ffi::{
+        mm::AddressSpace,
+        system::{self, Waiting},
+        work,
+    },
+    log,
+    memory::Memory,
+    params,
+    proto::{
+        control::ENTER_WAIT,
+        layout::{Mapping, CONTROL_READY, CONTROL_WORKER, DATA, MAX_DEVICES},
+    },
+    registry,
+};
+use kernel::{
+    alloc::allocator::KVmalloc,
+    impl_has_work, new_poll_condvar, new_spinlock, new_work,
+    prelude::*,
+    sync::{
+        atomic::{Acquire, Atomic, Full, Relaxed, Release},
+        global_lock,
+        poll::PollCondVar,
+        rcu::synchronize_rcu,
+        Arc, SpinLock,
+    },
+    workqueue::{Work, WorkItem},
+};
+
+global_lock! {
+    // SAFETY: `init` runs before anything else of the module.
+    pub(crate) unsafe(uninit) static LIFECYCLE: Mutex<()> = ();
+}
+
+/// # Safety
+/// Called once, before anything else here.
+pub(crate) unsafe fn init() {
+    // SAFETY: The contract.
+    unsafe { LIFECYCLE.init() };
+}
+
+/// One of the agent's threads, as the module sees it.
+#[pin_data]
+pub(crate) struct Worker {
+    number: u32,
+    memory: Arc<Memory>,
+    joined: Atomic<bool>,
+    /// Orders a waker after a sleeper's last look; see [`Session::enter`].
+    #[pin]
+    gate: SpinLock<()>,
+    #[pin]
+    wakeup: PollCondVar,
+    /// The channels it serves, by device.
+    #[pin]
+    channels: SpinLock<Vec<Option<Arc<Channel>>, KVmalloc>>,
+}
+
+impl Worker {
+    fn new(number: u32, devices: usize, space: AddressSpace) -> Result<Pin<KBox<Self>>> {
+        let memory = Memory::doorbell(number, space)?;
+        let mut channels = Vec::<_, KVmalloc>::with_capacity(devices, GFP_KERNEL)?;
+        for _ in 0..devices {
+            channels.push(None, GFP_KERNEL)?;
+        }
+        KBox::pin_init(
+            pin_init!(Self {
+                number,
+                memory,
+                joined: Atomic::new(false),
+                gate <- new_spinlock!((), "srb::worker_gate"),
+                wakeup <- new_poll_condvar!("srb::worker"),
+                channels <- new_spinlock!(channels, "srb::worker_channels"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Tells the agent's thread that channel `index` has something, and wakes it if it sleeps.
+    fn announce(&self, index: usize) {
+        if let (Some(set), Some(sleeper)) = (self.memory.submit_set(), self.memory.sleeper()) {
+            set.insert(index);
+            if sleeper.must_wake() {
+                self.wake();
+            }
+        }
+    }
+
+    fn wake(&self) {
+        drop(self.gate.lock());
+        self.wakeup.notify_all();
+    }
+
+    fn has_work(&self) -> bool {
+        self.memory.submit_set().is_some_and(|set| !set.is_empty())
+    }
+}
+
+/// See the module's documentation.
+#[pin_data]
+pub(crate) struct Session {
+    id: u64,
+    owner: i32,
+    space: AddressSpace,
+    workers: KVec<Pin<KBox<Worker>>>,
+    ended: Atomic<bool>,
+    #[pin]
+    cut_off: Work<Session>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Session { self.cut_off }
+}
+
+impl WorkItem for Session {
+    type Pointer = Arc<Session>;
+
+    fn run(this: Arc<Session>) {
+        this.end("it was cut off");
+    }
+}
+
+impl Session {
+    /// Begins a session and hands it every device. EBUSY: there is one already.
+    pub(crate) fn begin(space: AddressSpace) -> Result<Arc<Self>> {
+        let _lifecycle = LIFECYCLE.lock();
+        let id = registry::reserve_session()?;
+        let mut workers = KVec::new();
+        for number in 0..system::queues() {
+            workers.push(Worker::new(number, MAX_DEVICES, space)?, GFP_KERNEL)?;
+        }
+        workers.push(Worker::new(CONTROL_WORKER, 0, space)?, GFP_KERNEL)?;
+        let owner = system::current_process();
+        let session = Arc::pin_init(
+            pin_init!(Self {
+                id,
+                owner,
+                space,
+                workers,
+                ended: Atomic::new(false),
+                cut_off <- new_work!("srb::cut_off"),
+            }),
+            GFP_KERNEL,
+        )?;
+        let mut linked = Ok(());
+        registry::for_each_device(|device| {
+            if linked.is_ok() {
+                linked = session.adopt(device);
+            }
+        });
+        let linked = linked.and_then(|()| control::connect(session.clone(), space));
+        if let Err(error) = linked {
+            session.abandon();
+            return Err(error);
+        }
+        registry::set_session(Some(session.clone()));
+        log::info!("agent connected: process {}, session {}\n", owner, id);
+        Ok(session)
+    }
+
+    /// Number of the session, never used again.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Whether the calling process is the agent.
+    pub(crate) fn is_caller(&self) -> bool {
+        self.owner == system::current_process()
+    }
+
+    /// Whether it is over.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Acquire)
+    }
+
+    /// Links a device's channels to this session. Called under [`LIFECYCLE`].
+    pub(crate) fn adopt(self: &Arc<Self>, device: &Device) -> Result {
+        for channel in device.channels() {
+            let mapping = Mapping::Channel { device: device.index(), queue: channel.queue() };
+            let memory = Memory::channel(mapping, DATA, device.attachment(), self.space)?;
+            let worker = self.worker(channel.queue()).ok_or(EINVAL)?;
+            if let Some(slot) = worker.channels.lock().get_mut(device.index() as usize) {
+                *slot = Some(channel.clone());
+            }
+            channel.link(self.clone(), memory);
+        }
+        device.set_failing(false);
+        device.kick();
+        Ok(())
+    }
+
+    /// Parts a device from this session and takes its memory away from the agent. Called under [`LIFECYCLE`].
+    pub(crate) fn part(&self, device: &Device) {
+        for channel in device.channels() {
+            channel.unlink();
+            if let Some(worker) = self.worker(channel.queue()) {
+                if let Some(slot) = worker.channels.lock().get_mut(device.index() as usize) {
+                    *slot = None;
+                }
+            }
+        }
+        synchronize_rcu();
+        device.channels().iter().for_each(|channel| channel.retire());
+    }
+
+    /// The worker that serves a queue, or the control worker.
+    fn worker(&self, number: u32) -> Option<&Worker> {
+        self.workers.iter().map(|worker| &**worker).find(|worker| worker.number == number)
+    }
+
+    /// Tells a data worker that a device's channel has submissions. No lock but the worker's gate is taken.
+    pub(crate) fn announce(&self, queue: u32, device: usize) {
+        if let Some(worker) = self.workers.get(queue as usize) {
+            worker.announce(device);
+        }
+    }
+
+    /// Tells the control worker that the control channel has submissions, or that the configuration has changed.
+    pub(crate) fn announce_control(&self, what: usize) {
+        if let Some(worker) = self.worker(CONTROL_WORKER) {
+            worker.announce(what);
+        }
+    }
+
+    /// Makes a file a worker's. EINVAL: there is no such worker. EBUSY: it has a file.
+    pub(crate) fn join(&self, number: u32) -> Result {
+        let worker = self.worker(number).ok_or(EINVAL)?;
+        match worker.joined.xchg(true, Full) {
+            true => Err(EBUSY),
+            false => Ok(()),
+        }
+    }
+
+    /// The ENTER ioctl: applies completions; with [`ENTER_WAIT`] then sleeps until there are submissions.
+    pub(crate) fn enter(&self, number: u32, how: u64) -> Result<usize> {
+        if how & !ENTER_WAIT != 0 {
+            return Err(EINVAL);
+        }
+        let worker = self.worker(number).ok_or(EINVAL)?;
+        let applied = self.reap(worker)?;
+        if how & ENTER_WAIT != 0 {
+            // A waker passes the gate after it has made work and before it notifies; so either this loop's look,
+            // under the gate, sees the work, or the sleeper is on the wait queue when the notification comes.
+            let mut gate = worker.gate.lock();
+            while !worker.has_work() && !self.has_ended() {
+                if worker.wakeup.wait_interruptible(&mut gate) {
+                    return Err(EINTR);
+                }
+            }
+        }
+        if self.has_ended() {
+            return Err(ESHUTDOWN);
+        }
+        Ok(applied)
+    }
+
+    fn reap(&self, worker: &Worker) -> Result<usize> {
+        if self.has_ended() {
+            return Err(ESHUTDOWN);
+        }
+        if worker.number == CONTROL_WORKER {
+            return control::reap(self);
+        }
+        let (mut applied, mut corrupt) = (0usize, false);
+        worker.memory.complete_set().ok_or(EINVAL)?.take(|device| {
+            let channel = worker.channels.lock().get(device).cloned().flatten();
+            match channel.map(|channel| channel.reap(self)) {
+                Some(Ok(count)) => applied = applied.wrapping_add(count),
+                Some(Err(_)) => corrupt = true,
+                None => {}
+            }
+        });
+        if corrupt {
+            log::error!("session {}: a ring is corrupt\n", self.id);
+            self.end("its ring is corrupt");
+            return Err(ESHUTDOWN);
+        }
+        Ok(applied)
+    }
+
+    /// For poll(2): whether a worker's thread has something to do.
+    pub(crate) fn poll(&self, number: u32, waiting: Waiting<'_>) -> Result<bool> {
+        let worker = self.worker(number).ok_or(EINVAL)?;
+        waiting.on(&worker.wakeup);
+        if self.has_ended() {
+            return Err(ESHUTDOWN);
+        }
+        Ok(worker.has_work())
+    }
+
+    /// What lies at an offset of the control device, if this session may map it.
+    pub(crate) fn memory_at(&self, mapping: Mapping) -> Result<Arc<Memory>> {
+        match mapping {
+            Mapping::Doorbell { worker } => Ok(self.worker(worker).ok_or(EINVAL)?.memory.clone()),
+            Mapping::Channel { device, queue } => registry::device_at(device)
+                .and_then(|device| device.channels().get(queue as usize)?.memory_for(self))
+                .ok_or(ENOENT),
+            Mapping::Control => control::memory_for(self).ok_or(ENOENT),
+        }
+    }
+
+    /// Has the session ended soon by somebody who may sleep: the agent is alive but does not do its work.
+    pub(crate) fn cut_off(self: &Arc<Self>, reason: &'static str) {
+        if work::enqueue(self.clone()) {
+            log::error!(
+                "session {}: process {} is cut off from the devices: {}\n",
+                self.id,
+                self.owner,
+                reason
+            );
+        }
+    }
+
+    /// Ends the session: takes all memory away from the agent and all requests back. Does nothing the second time.
+    pub(crate) fn end(&self, reason: &'static str) {
+        let _lifecycle = LIFECYCLE.lock();
+        if self.ended.load(Relaxed) {
+            return;
+        }
+        registry::set_session(None);
+        self.abandon();
+        log::info!("agent gone: process {}, session {}: {}\n", self.owner, self.id, reason);
+        if params::agent_grace() == 0 {
+            registry::fail_devices();
+        }
+    }
+
+    fn abandon(&self) {
+        // ORDERING: release, pairs with the acquire in `has_ended`.
+        self.ended.store(true, Release);
+        registry::for_each_device(|device| {
+            device.channels().iter().for_each(|channel| channel.unlink());
+            if device.is_dying() {
+                device.kick();
+            }
+        });
+        control::disconnect();
+        for worker in &self.workers {
+            worker.channels.lock().iter_mut().for_each(|slot| *slot = None);
+            worker.memory.revoke();
+            worker.wake();
+        }
+        synchronize_rcu();
+        registry::for_each_device(|device| {
+            device.channels().iter().for_each(|channel| channel.retire());
+        });
+    }
+}
+
+/// Tells the agent, if there is one, that parameters or URLs have changed.
+pub(crate) fn announce_config() {
+    if let Some(session) = registry::session() {
+        session.announce_control(crate::proto::layout::CONFIG_CHANGED);
+    }
+}
+
+/// Tells the agent, if there is one, that a control request waits.
+pub(crate) fn announce_request(session: &Session) {
+    session.announce_control(CONTROL_READY);
+}

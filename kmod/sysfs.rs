@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The files below `/sys/class/srb` and those that each disk gets; docs/ABI describes them for users.
+//!
+//! Disk files take no lock of the registry: removing a disk waits for their readers.
+
+use crate::{
+    commands,
+    device::Device,
+    ffi::sysfs::{ClassFile, DiskFile, Page},
+    proto::command::encoded,
+    urls,
+};
+use core::fmt::Write as _;
+use kernel::prelude::*;
+
+/// A control file: writing does something, reading tells how.
+macro_rules! control_file {
+    ($type:ident, $name:literal, $run:path, $usage:literal) => {
+        pub(crate) struct $type;
+
+        impl ClassFile for $type {
+            const NAME: &'static CStr = $name;
+            const MODE: u16 = 0o600;
+
+            fn show(page: &mut Page<'_>) -> Result {
+                page.push($usage).then_some(()).ok_or(EIO)
+            }
+
+            fn store(text: &[u8]) -> Result {
+                $run(text)
+            }
+        }
+    };
+}
+
+control_file!(
+    AddUrls,
+    c"add_urls",
+    commands::add_urls,
+    "Usage: echo 'http://HOST[:PORT]/PATH[,URL...]' > add_urls\n"
+);
+control_file!(
+    RemoveUrls,
+    c"remove_urls",
+    commands::remove_urls,
+    "Usage: echo 'URL[,URL...]' > remove_urls\n"
+);
+control_file!(
+    Create,
+    c"create",
+    commands::create,
+    "Usage: echo 'VOLUME SIZE' > create   (SIZE: bytes, or an integer with k, M, G or T)\n"
+);
+control_file!(
+    Extend,
+    c"extend",
+    commands::extend,
+    "Usage: echo 'VOLUME SIZE' > extend   (SIZE: bytes, or an integer with k, M, G or T)\n"
+);
+control_file!(Destroy, c"destroy", commands::destroy, "Usage: echo VOLUME > destroy\n");
+control_file!(Attach, c"attach", commands::attach, "Usage: echo 'VOLUME DEVICE' > attach\n");
+control_file!(Detach, c"detach", commands::detach, "Usage: echo DEVICE > detach\n");
+
+/// `urls`: the list as `add_urls` takes it.
+pub(crate) struct Urls;
+
+impl ClassFile for Urls {
+    const NAME: &'static CStr = c"urls";
+    const MODE: u16 = 0o400;
+
+    fn show(page: &mut Page<'_>) -> Result {
+        let (mut first, mut left_out) = (true, 0u32);
+        urls::for_each(|url| {
+            let comma = if first { "" } else { "," };
+            first = false;
+            if left_out > 0 || !page.push_reserving(&[comma, url.as_str()]) {
+                left_out += 1;
+            }
+            true
+        });
+        page.finish(left_out.into(), "URLs", "url list")
+    }
+}
+
+/// `volumes`: a name a line.
+pub(crate) struct Volumes;
+
+impl ClassFile for Volumes {
+    const NAME: &'static CStr = c"volumes";
+    const MODE: u16 = 0o400;
+
+    fn show(page: &mut Page<'_>) -> Result {
+        let left_out = commands::volumes(|name| page.push_reserving(&[name, "\n"]))?;
+        match left_out {
+            0 => Ok(()),
+            left_out => page.note_left_out(left_out, "volumes", "volume list"),
+        }
+    }
+}
+
+/// `srb_debug`: the device's log level.
+pub(crate) struct Debug;
+
+impl DiskFile for Debug {
+    const NAME: &'static CStr = c"srb_debug";
+    const MODE: u16 = 0o644;
+
+    fn show(device: &Device, page: &mut Page<'_>) -> Result {
+        writeln!(page, "{}", device.log_level()).map_err(|_| EIO)
+    }
+
+    fn store(device: &Device, text: &[u8]) -> Result {
+        match text.trim_ascii() {
+            [digit @ b'0'..=b'7'] => {
+                device.set_log_level(u32::from(digit.wrapping_sub(b'0')));
+                Ok(())
+            }
+            _ => Err(EINVAL),
+        }
+    }
+}
+
+/// `srb_urls`: the volume's URLs, the one in use first.
+pub(crate) struct DeviceUrls;
+
+impl DiskFile for DeviceUrls {
+    const NAME: &'static CStr = c"srb_urls";
+    const MODE: u16 = 0o444;
+
+    fn show(device: &Device, page: &mut Page<'_>) -> Result {
+        // A byte takes at most three when it is encoded.
+        let mut volume = KVec::with_capacity(3 * device.volume().as_str().len(), GFP_KERNEL)?;
+        for byte in encoded(device.volume().as_str()) {
+            volume.push(byte, GFP_KERNEL)?;
+        }
+        let volume = core::str::from_utf8(&volume).map_err(|_| EIO)?;
+        let (mut first, mut left_out) = (true, 0u32);
+        urls::for_each_active_first(|url| {
+            let comma = if first { "" } else { "," };
+            first = false;
+            let slash = if url.as_str().starts_with("null:") { "#" } else { "/" };
+            if left_out > 0 || !page.push_reserving(&[comma, url.as_str(), slash, volume]) {
+                left_out += 1;
+            }
+            true
+        });
+        page.finish(left_out.into(), "URLs", "url list")
+    }
+}
+
+/// `srb_name`: the volume's name.
+pub(crate) struct VolumeName;
+
+impl DiskFile for VolumeName {
+    const NAME: &'static CStr = c"srb_name";
+    const MODE: u16 = 0o444;
+
+    fn show(device: &Device, page: &mut Page<'_>) -> Result {
+        writeln!(page, "{}", device.volume().as_str()).map_err(|_| EIO)
+    }
+}
+
+/// `srb_size`: the volume's size in bytes.
+pub(crate) struct Size;
+
+impl DiskFile for Size {
+    const NAME: &'static CStr = c"srb_size";
+    const MODE: u16 = 0o444;
+
+    fn show(device: &Device, page: &mut Page<'_>) -> Result {
+        writeln!(page, "{}", device.size_bytes()).map_err(|_| EIO)
+    }
+}
