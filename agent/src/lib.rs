@@ -1,9 +1,31 @@
-//! .
+// SPDX-License-Identifier: GPL-2.0-only
+//! The agent of srb: takes requests from the kernel module's rings and carries them out on a REST
+//! repository.
+//!
+//! The ring half, in the order in which a request passes: [`session`] and [`mapping`] (the module's
+//! memory), [`worker`] (a thread for each queue), [`queue`] (submissions and completions of one
+//! device). Then the REST half: [`pipeline`], [`repository`], [`volume`]. Beside the path:
+//! [`control_channel`] and [`device`] (what the module asks beside data), [`control`] (the status
+//! socket), [`agent`] (how all of it starts and ends).
 
-pub mod status;
+pub mod agent;
+pub mod config;
+pub mod control;
+pub mod control_channel;
+pub mod device;
 pub mod errors;
+pub mod failures;
+pub mod logging;
+pub mod mapping;
+pub mod memory;
+pub mod metrics;
+pub mod notify;
 pub mod pipeline;
+pub mod queue;
 pub mod repository;
+pub mod session;
 pub mod settings;
+pub mod status;
 pub mod volume;
 pub mod window;
+pub mod worker;

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The life of an agent: begins a session, serves until it ends or somebody asks for the end.
+//!
+//! The hop before is `main`, or a test with a simulated module; the hops after are the data workers,
+//! each on a thread of its own, and on this thread the control worker and the status socket.
+
+use std::future::Future;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use nix::errno::Errno;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::config::Config;
+use crate::control::{StatusSocket, View};
+use crate::control_channel::{ControlWorker, Office};
+use crate::device::Devices;
+use crate::failures::Failures;
+use crate::logging::Log;
+use crate::metrics::Clock;
+use crate::notify::{notify, READY, STOPPING};
+use crate::repository::Repository;
+use crate::session::{BeginError, Begun, ControlDevice, Ended, Port, Session};
+use crate::volume::Volumes;
+use crate::worker::{self, Order, Shared};
+
+/// For what was begun on volumes and cannot be left half done, at the end.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why an agent is not running.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// It never began to.
+    #[error(transparent)]
+    Begin(#[from] BeginError),
+    /// The module has had enough of it.
+    #[error(transparent)]
+    Ended(#[from] Ended),
+    /// The system refused something that nothing goes without.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+    /// The control channel cannot be used.
+    #[error("cannot map the control channel: {0}")]
+    ControlChannel(Errno),
+}
+
+/// The data workers, joined on drop.
+struct Workers {
+    orders: Vec<mpsc::UnboundedSender<Order>>,
+    ended: mpsc::UnboundedReceiver<Result<(), Ended>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    fn start(ports: Vec<Port>, shared: &Shared) -> io::Result<Self> {
+        let (end, ended) = mpsc::unbounded_channel();
+        let mut workers = Self { orders: Vec::new(), ended, threads: Vec::new() };
+        for (port, number) in ports.into_iter().zip(0..) {
+            let (sender, orders) = mpsc::unbounded_channel();
+            workers.orders.push(sender);
+            let thread = worker::spawn(number, port, shared.clone(), orders, end.clone())?;
+            workers.threads.push(thread);
+        }
+        Ok(workers)
+    }
+
+    /// The first end of a worker that nobody asked for.
+    async fn failure(&mut self) -> Ended {
+        match self.ended.recv().await {
+            Some(Err(ended)) => ended,
+            Some(Ok(())) | None => Ended("no: a worker stopped".into()),
+        }
+    }
+
+    /// Lets the workers finish what is in flight.
+    async fn drain(&mut self) -> Result<(), Ended> {
+        for orders in &self.orders {
+            // A worker that is gone has said why.
+            let _ = orders.send(Order::Drain);
+        }
+        for _ in &self.threads {
+            if let Some(result) = self.ended.recv().await {
+                result?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        for orders in &self.orders {
+            // A worker that is gone needs no order.
+            let _ = orders.send(Order::Abandon);
+        }
+        for thread in self.threads.drain(..) {
+            // Its panic was caught and reported.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Serves the module behind `device` until `stop` is ready. Must be run inside a `LocalSet` on a
+/// current-thread runtime.
+///
+/// # Errors
+/// See [`AgentError`].
+pub async fn run(
+    config: &Config,
+    device: &dyn ControlDevice,
+    log: Log,
+    stop: impl Future<Output = ()>,
+) -> Result<(), AgentError> {
+    let (clock, started) = (Clock::start(), SystemTime::now());
+    let Begun { session, control, data } = Session::begin(device)?;
+    let channel = session.control_channel().map_err(AgentError::ControlChannel)?;
+    tracing::info!("session {} with {} queues", session.number(), session.queues());
+
+    let repository = Repository::new(config.rest.clone());
+    let failures = Arc::new(Failures::default());
+    let shared = Shared { repository, failures, clock };
+    let mut workers = Workers::start(data, &shared)?;
+    let Shared { repository, failures, .. } = shared;
+    let orders = workers.orders.clone();
+    let office = Rc::new(Office {
+        volumes: Volumes::new(Arc::clone(&repository)),
+        devices: Devices::new(Arc::clone(&session), Arc::clone(&repository), orders),
+        session,
+        repository,
+        failures,
+        log,
+    });
+    let mut control = ControlWorker::new(control.watch()?, channel, Rc::clone(&office));
+    let view = Rc::new(View { office: Rc::clone(&office), clock, started });
+
+    let stopped = tokio::select! {
+        ended = control.run() => Err(ended),
+        ended = workers.failure() => Err(ended),
+        ended = serve(config, &office, view) => Err(ended),
+        () = stop => Ok(()),
+    };
+    stopped?;
+    notify(STOPPING);
+    tracing::info!("stopping");
+    let drain = async { tokio::try_join!(control.drain(), workers.drain()) };
+    match timeout(config.drain, drain).await {
+        Ok(drained) => drained.map(drop)?,
+        Err(_) => tracing::warn!("requests are left in flight: the next agent gets them"),
+    }
+    drop(control);
+    if timeout(SETTLE_TIMEOUT, office.volumes.settle()).await.is_err() {
+        tracing::warn!("what was begun on a volume may be half done");
+    }
+    Ok(())
+}
+
+/// All that is done on this thread beside the control channel. Ends with the session alone.
+async fn serve(config: &Config, office: &Rc<Office>, view: Rc<View>) -> Ended {
+    let begun = async {
+        office.read_config()?;
+        office.devices.open_all().await
+    };
+    if let Err(ended) = begun.await {
+        return ended;
+    }
+    let socket = StatusSocket::bind(&config.socket);
+    notify(READY);
+    let status = async {
+        match &socket {
+            Ok(socket) => socket.serve(view).await,
+            // Serving devices comes first.
+            Err(error) => tracing::error!(
+                "cannot listen at {}: {error}; there is no status",
+                config.socket.display()
+            ),
+        }
+        std::future::pending::<Ended>().await
+    };
+    tokio::select! {
+        ended = office.follow_active_url() => ended,
+        ended = status => ended,
+    }
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `srb-agent`: serves the block devices of `srb.ko` from a REST repository.
+//!
+//! Prepares the process and hands over to [`srb_agent::agent`]. Exit status: 0 after SIGTERM or
+//! SIGINT, 1 after anything else, 2 for a wrong command line.
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::Parser;
+use srb_agent::agent::{self, AgentError};
+use srb_agent::config::{Arguments, Config};
+use srb_agent::logging::Log;
+use srb_agent::session::KernelDevice;
+use srb_agent::{memory, worker};
+use tokio::signal::unix::{signal, SignalKind};
+use tokio::task::LocalSet;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let config = match Config::load(&arguments) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("srb-agent: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let log = Log::start(config.log);
+    match run(&config, log) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: &Config, log: Log) -> Result<(), AgentError> {
+    memory::prepare(config.lock_memory, config.oom_score_adj);
+    let runtime = worker::runtime()?;
+    let device = KernelDevice { path: config.device.clone() };
+    LocalSet::new().block_on(&runtime, async {
+        let stop = stop_signal()?;
+        agent::run(config, &device, log, stop).await
+    })
+}
+
+/// Ready at the first SIGTERM or SIGINT. SIGHUP is ignored: the terminal that the agent was started
+/// from may go.
+fn stop_signal() -> io::Result<impl std::future::Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                _ = hang_up.recv() => {}
+            }
+        }
+    })
+}

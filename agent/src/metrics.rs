@@ -1,0 +1,397 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What is counted of each device's requests, and how that is written for Prometheus.
+//!
+//! The hop before are the data workers, each of which counts into [`Counters`] of its own; the hop
+//! after is the status socket, which adds them up when somebody asks.
+//!
+//! # Invariants
+//! Each [`Counters`] has one writer, the worker that serves the queue. That is why counting is a load
+//! and a store, not an atomic addition, and no cache line is written by two threads.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use srb_proto::descriptor::{Op, Tag};
+
+use crate::status::Latency;
+
+/// Buckets for each doubling of a latency: a quantile is off by at most an eighth.
+const STEPS: usize = 4;
+/// Doublings of a microsecond that have buckets; the last one takes all that is longer (134 s).
+const DOUBLINGS: usize = 26;
+const BUCKETS: usize = DOUBLINGS * STEPS;
+
+/// A time in nanoseconds since some fixed moment before the agent's start; never zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(u64);
+
+/// Gives [`Moment`]s.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    zero: Instant,
+}
+
+impl Clock {
+    /// A clock that starts now.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { zero: Instant::now() }
+    }
+
+    /// The present.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        Moment(u64::try_from(self.uptime().as_nanos()).unwrap_or(u64::MAX).saturating_add(1))
+    }
+
+    /// Time since the start.
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        self.zero.elapsed()
+    }
+}
+
+impl Moment {
+    /// Nanoseconds from `earlier` to here.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+fn add(counter: &AtomicU64, count: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(count), Relaxed);
+}
+
+/// Requests of one op on one queue.
+#[derive(Debug)]
+struct OpCounters {
+    completed: AtomicU64,
+    failed: AtomicU64,
+    bytes: AtomicU64,
+    nanos: AtomicU64,
+    longest_nanos: AtomicU64,
+    buckets: [AtomicU64; BUCKETS],
+}
+
+impl OpCounters {
+    const fn new() -> Self {
+        Self {
+            completed: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            nanos: AtomicU64::new(0),
+            longest_nanos: AtomicU64::new(0),
+            buckets: [const { AtomicU64::new(0) }; BUCKETS],
+        }
+    }
+}
+
+/// Counters of one queue of a device, written by the worker that serves it.
+#[repr(align(64))]
+#[derive(Debug)]
+pub struct Counters {
+    reads: OpCounters,
+    writes: OpCounters,
+    /// By tag: when the request in flight was fetched, 0 if there is none.
+    fetched: Box<[AtomicU64]>,
+}
+
+impl Counters {
+    /// For a queue with `depth` tags.
+    #[must_use]
+    pub fn new(depth: usize) -> Self {
+        let fetched = (0..depth).map(|_| AtomicU64::new(0)).collect();
+        Self { reads: OpCounters::new(), writes: OpCounters::new(), fetched }
+    }
+
+    fn of(&self, op: Op) -> &OpCounters {
+        if op == Op::Write {
+            &self.writes
+        } else {
+            &self.reads
+        }
+    }
+
+    /// Notes that `tag` is in flight since `now`.
+    pub fn begin(&self, tag: Tag, now: Moment) {
+        if let Some(slot) = self.fetched.get(tag.index()) {
+            slot.store(now.0, Relaxed);
+        }
+    }
+
+    /// Notes that `tag` is no longer in flight; gives the time since which it was.
+    pub fn end(&self, tag: Tag) -> Option<Moment> {
+        let slot = self.fetched.get(tag.index())?;
+        let since = slot.load(Relaxed);
+        slot.store(0, Relaxed);
+        (since != 0).then_some(Moment(since))
+    }
+
+    /// Whether `tag` is in flight.
+    #[must_use]
+    pub fn is_in_flight(&self, tag: Tag) -> bool {
+        self.fetched.get(tag.index()).is_some_and(|slot| slot.load(Relaxed) != 0)
+    }
+
+    /// Counts requests that took `nanos` each and moved `bytes` in all.
+    pub fn completed(&self, op: Op, requests: u64, bytes: u64, nanos: u64) {
+        let counters = self.of(op);
+        add(&counters.completed, requests);
+        add(&counters.bytes, bytes);
+        add(&counters.nanos, nanos.wrapping_mul(requests));
+        if counters.longest_nanos.load(Relaxed) < nanos {
+            counters.longest_nanos.store(nanos, Relaxed);
+        }
+        if let Some(bucket) = counters.buckets.get(bucket_of(nanos / 1000)) {
+            add(bucket, requests);
+        }
+    }
+
+    /// Counts a request that was failed.
+    pub fn failed(&self, op: Op) {
+        add(&self.of(op).failed, 1);
+    }
+}
+
+/// Bucket 4 and up: four for each doubling, named by the two bits below the highest one.
+fn bucket_of(micros: u64) -> usize {
+    let Some(doubling) = micros.checked_ilog2().filter(|doubling| *doubling >= 2) else {
+        return usize::try_from(micros).unwrap_or(0);
+    };
+    let step = (micros >> (doubling - 2)) & (STEPS as u64 - 1);
+    let bucket = (doubling as usize - 1) * STEPS + usize::try_from(step).unwrap_or(0);
+    bucket.min(BUCKETS - 1)
+}
+
+/// The first microsecond that is too long for the bucket.
+fn end_of_bucket(bucket: usize) -> u64 {
+    let (doubling, step) = (bucket / STEPS, bucket % STEPS);
+    let past = step as u64 + 1;
+    match doubling {
+        0 => past,
+        _ => (STEPS as u64 + past) << (doubling - 1),
+    }
+}
+
+/// Counters of one op, added up over a device's queues.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpTotals {
+    /// Requests completed well.
+    pub completed: u64,
+    /// Requests failed.
+    pub failed: u64,
+    /// Bytes moved by the former.
+    pub bytes: u64,
+    nanos: u64,
+    longest_nanos: u64,
+    buckets: [u64; BUCKETS],
+}
+
+impl Default for OpTotals {
+    fn default() -> Self {
+        let (completed, failed, bytes, nanos, longest_nanos) = (0, 0, 0, 0, 0);
+        Self { completed, failed, bytes, nanos, longest_nanos, buckets: [0; BUCKETS] }
+    }
+}
+
+impl OpTotals {
+    fn add(&mut self, counters: &OpCounters) {
+        self.completed = self.completed.wrapping_add(counters.completed.load(Relaxed));
+        self.failed = self.failed.wrapping_add(counters.failed.load(Relaxed));
+        self.bytes = self.bytes.wrapping_add(counters.bytes.load(Relaxed));
+        self.nanos = self.nanos.wrapping_add(counters.nanos.load(Relaxed));
+        self.longest_nanos = self.longest_nanos.max(counters.longest_nanos.load(Relaxed));
+        for (total, bucket) in self.buckets.iter_mut().zip(&counters.buckets) {
+            *total = total.wrapping_add(bucket.load(Relaxed));
+        }
+    }
+
+    fn counted(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    /// A time in microseconds that the fraction `thousandths` of the requests did not exceed.
+    fn quantile(&self, thousandths: u64) -> u64 {
+        let rank = self.counted().saturating_mul(thousandths).div_ceil(1000);
+        let mut seen = 0;
+        for (bucket, count) in self.buckets.iter().enumerate() {
+            seen += count;
+            if seen >= rank && rank > 0 {
+                return end_of_bucket(bucket).min(self.longest_nanos.div_ceil(1000));
+            }
+        }
+        0
+    }
+
+    /// In the words of the status.
+    #[must_use]
+    pub fn latency(&self) -> Latency {
+        Latency {
+            mean_us: self.nanos.checked_div(self.completed).unwrap_or(0) / 1000,
+            p50_us: self.quantile(500),
+            p99_us: self.quantile(990),
+            max_us: self.longest_nanos / 1000,
+        }
+    }
+}
+
+/// Counters of a device, added up over its queues.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Of its reads.
+    pub reads: OpTotals,
+    /// Of its writes.
+    pub writes: OpTotals,
+    /// Requests fetched and not completed.
+    pub in_flight: u64,
+    /// Nanoseconds since the oldest of them was fetched.
+    pub oldest_nanos: Option<u64>,
+}
+
+impl Totals {
+    /// Adds up `queues` as of `now`.
+    pub fn of<'a>(queues: impl IntoIterator<Item = &'a Counters>, now: Moment) -> Self {
+        let mut totals = Self::default();
+        for counters in queues {
+            totals.reads.add(&counters.reads);
+            totals.writes.add(&counters.writes);
+            let fetched = counters.fetched.iter().map(|slot| slot.load(Relaxed));
+            for age in fetched.filter(|at| *at != 0).map(|at| now.since(Moment(at))) {
+                totals.in_flight += 1;
+                totals.oldest_nanos = totals.oldest_nanos.max(Some(age));
+            }
+        }
+        totals
+    }
+}
+
+/// A page in Prometheus' text format, version 0.0.4.
+#[derive(Debug, Default)]
+pub struct Exposition {
+    text: String,
+}
+
+impl Exposition {
+    /// Begins a metric: every sample until the next one belongs to it.
+    pub fn metric(&mut self, name: &'static str, kind: &str, help: &str) -> Metric<'_> {
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        Metric { text: &mut self.text, name }
+    }
+
+    /// The page.
+    #[must_use]
+    pub fn into_text(self) -> String {
+        self.text
+    }
+}
+
+/// A metric whose samples are being written.
+#[derive(Debug)]
+pub struct Metric<'a> {
+    text: &'a mut String,
+    name: &'static str,
+}
+
+impl Metric<'_> {
+    /// Writes one sample.
+    pub fn sample(&mut self, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+        self.suffixed("", labels, value);
+    }
+
+    fn suffixed(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+        let _ = write!(self.text, "{}{suffix}", self.name);
+        for (at, (label, value)) in labels.iter().enumerate() {
+            let separator = if at == 0 { '{' } else { ',' };
+            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _ = write!(self.text, "{separator}{label}=\"{value}\"");
+        }
+        let end = if labels.is_empty() { "" } else { "}" };
+        let _ = writeln!(self.text, "{end} {value}");
+    }
+
+    /// Writes the buckets, the sum and the count of a latency histogram, in seconds.
+    pub fn histogram(&mut self, labels: &[(&str, &str)], totals: &OpTotals) {
+        let mut below = 0;
+        for (at, doubling) in totals.buckets.chunks(STEPS).enumerate() {
+            below += doubling.iter().sum::<u64>();
+            if at + 1 == DOUBLINGS {
+                break;
+            }
+            let seconds = Duration::from_micros(end_of_bucket(at * STEPS + STEPS - 1));
+            let bound = seconds.as_secs_f64().to_string();
+            self.suffixed("_bucket", &[labels, &[("le", &*bound)]].concat(), below);
+        }
+        self.suffixed("_bucket", &[labels, &[("le", "+Inf")]].concat(), below);
+        self.suffixed("_sum", labels, Duration::from_nanos(totals.nanos).as_secs_f64());
+        self.suffixed("_count", labels, below);
+    }
+}
+
+/// Seconds since the epoch, as Prometheus wants its times.
+#[must_use]
+pub fn unix_seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_latency_lies_in_its_bucket(micros in 0..end_of_bucket(BUCKETS - 1)) {
+            let bucket = bucket_of(micros);
+            prop_assert!(micros < end_of_bucket(bucket));
+            prop_assert!(bucket == 0 || micros >= end_of_bucket(bucket - 1));
+        }
+    }
+
+    #[test]
+    fn the_last_bucket_has_no_end() {
+        assert_eq!(bucket_of(u64::MAX), BUCKETS - 1);
+        assert_eq!(end_of_bucket(BUCKETS - 1), 1 << (DOUBLINGS + 1));
+    }
+
+    #[test]
+    fn queues_add_up() {
+        let (a, b) = (Counters::new(4), Counters::new(4));
+        a.completed(Op::Read, 98, 98 * 512, 10_000);
+        b.completed(Op::Read, 2, 1024, 5_000_000);
+        b.failed(Op::Write);
+        b.begin(Tag(3), Moment(1_000));
+        b.begin(Tag(4), Moment(1_000));
+        assert!(b.is_in_flight(Tag(3)));
+        assert!(!b.is_in_flight(Tag(4)), "there is no such tag");
+        let totals = Totals::of([&a, &b], Moment(5_000));
+        assert_eq!((totals.reads.completed, totals.reads.bytes), (100, 98 * 512 + 1024));
+        assert_eq!((totals.writes.failed, totals.reads.failed), (1, 0));
+        assert_eq!((totals.in_flight, totals.oldest_nanos), (1, Some(4_000)));
+        let latency = totals.reads.latency();
+        assert_eq!((latency.max_us, latency.p99_us), (5_000, 5_000));
+        assert!((10..=12).contains(&latency.p50_us), "{latency:?}");
+        assert_eq!(b.end(Tag(3)), Some(Moment(1_000)));
+        assert_eq!(b.end(Tag(3)), None);
+        assert_eq!(Totals::of([&b], Moment(5_000)).oldest_nanos, None);
+        assert_eq!(OpTotals::default().latency(), Latency::default());
+    }
+
+    #[test]
+    fn prometheus_text() {
+        let mut page = Exposition::default();
+        let mut metric = page.metric("srb_x_seconds", "histogram", "Of x.");
+        let counters = Counters::new(1);
+        counters.completed(Op::Read, 2, 0, 3_000);
+        metric.histogram(&[("device", "a\"b\\")], &Totals::of([&counters], Moment(1)).reads);
+        let text = page.into_text();
+        assert!(text.starts_with("# HELP srb_x_seconds Of x.\n# TYPE srb_x_seconds histogram\n"));
+        let device = r#"device="a\"b\\""#;
+        assert!(text.contains(&format!("srb_x_seconds_bucket{{{device},le=\"0.000004\"}} 2\n")));
+        assert!(text.contains(&format!("srb_x_seconds_bucket{{{device},le=\"+Inf\"}} 2\n")));
+        assert!(text.contains(&format!("srb_x_seconds_sum{{{device}}} 0.000006\n")));
+        assert!(text.ends_with(&format!("srb_x_seconds_count{{{device}}} 2\n")));
+    }
+}

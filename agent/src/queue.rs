@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! One queue of a device: its channel, as the worker that serves it sees it.
+//!
+//! The hop before is the module's submission ring; the hop after is the pipeline, at once where the
+//! repository needs no waiting, else through a future of the worker's. The way back is [`Queue::complete`]
+//! and [`Queue::publish`].
+//!
+//! # Invariants
+//! - A submission is checked whole before anything of it is used: past [`Queue::fetch`] the tag has a
+//!   window, the length fits it, the range lies in the volume, and no other request has the tag.
+//! - Each fetched submission is completed once, unless the queue is dropped before.
+
+use std::ffi::CStr;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
+
+use nix::libc;
+use srb_proto::control::DeviceInfo;
+use srb_proto::descriptor::{
+    Completion, Generation, Op, Submission, Tag, COMPLETION_WORDS, SUBMISSION_WORDS,
+};
+use srb_proto::doorbell::ReadySet;
+use srb_proto::layout::SECTOR_BYTES;
+use srb_proto::ring::{Consumer, Overrun, Producer};
+
+use crate::mapping::Channel;
+use crate::metrics::{Clock, Counters, Moment};
+use crate::pipeline::Pipeline;
+use crate::session::{Ended, Session};
+use crate::volume::Volume;
+use crate::window::Window;
+
+/// Submissions taken from one queue before the next one has its turn.
+const BATCH: usize = 64;
+
+/// An attached device; shared by the workers that serve its queues and by the status.
+pub struct Device {
+    /// The module's index.
+    pub index: u32,
+    /// Which attachment this is.
+    pub attachment: u64,
+    /// Name of the disk.
+    pub name: String,
+    /// Where its blocks are.
+    pub volume: Volume,
+    /// By queue.
+    pub counters: Vec<Counters>,
+    size_bytes: AtomicU64,
+    session: Arc<Session>,
+}
+
+impl Device {
+    /// The device that `info` describes; `None` if its name is not one.
+    pub fn new(info: &DeviceInfo, depth: usize, volume: Volume, session: Arc<Session>) -> Self {
+        Self {
+            index: info.index,
+            attachment: info.attachment,
+            name: field(&info.name),
+            volume,
+            counters: (0..info.queues).map(|_| Counters::new(depth)).collect(),
+            size_bytes: AtomicU64::new(info.size_bytes),
+            session,
+        }
+    }
+
+    /// Bytes of the volume, as last heard.
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes.load(Relaxed)
+    }
+
+    /// Asks the module for the size, which it changes when the volume is extended.
+    ///
+    /// # Errors
+    /// [`Ended`].
+    pub fn refresh_size(&self) -> Result<u64, Ended> {
+        if let Some(info) = self.session.device(self.index)? {
+            if info.attachment == self.attachment {
+                self.size_bytes.store(info.size_bytes, Relaxed);
+            }
+        }
+        Ok(self.size_bytes())
+    }
+
+    fn reaches(&self, end: u64) -> Result<bool, Ended> {
+        Ok(end <= self.size_bytes() || end <= self.refresh_size()?)
+    }
+}
+
+/// The text of a name field.
+#[must_use]
+pub fn field(bytes: &[u8]) -> String {
+    let text = CStr::from_bytes_until_nul(bytes).map_or(bytes, CStr::to_bytes);
+    String::from_utf8_lossy(text).into_owned()
+}
+
+/// A request that the worker carries on with.
+#[derive(Clone, Copy, Debug)]
+pub struct Fetched {
+    /// What is asked, checked.
+    pub submission: Submission,
+    /// In bytes.
+    pub offset: u64,
+}
+
+/// What one round of fetching did.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Round {
+    /// Whether submissions may be left.
+    pub more: bool,
+    /// Whether there are completions to publish.
+    pub completed: bool,
+}
+
+/// One queue of a device. Belongs to its worker's thread.
+pub struct Queue {
+    device: Arc<Device>,
+    number: usize,
+    channel: Channel,
+    windows: Rc<[Window]>,
+    submissions: Consumer<SUBMISSION_WORDS>,
+    completions: Producer<COMPLETION_WORDS>,
+    complained: bool,
+    /// Whether the worker has it on its list of queues to fetch from.
+    pub is_ready: bool,
+    /// Whether there are completions to publish.
+    pub is_dirty: bool,
+}
+
+/// Why nothing more can come of a channel.
+fn overrun(device: &Device) -> Ended {
+    Ended(format!("the submission ring of {} is overrun", device.name))
+}
+
+impl Queue {
+    /// Queue `number` of `device`, on a channel that nobody used before.
+    #[must_use]
+    pub fn new(device: Arc<Device>, number: u32, channel: Channel) -> Self {
+        let geometry = channel.geometry();
+        let window = |tag: u32| {
+            let start = channel.window(Tag(u16::try_from(tag).ok()?))?;
+            // SAFETY: The channel has a window of that size there, mapped while its owner lives. The
+            // module leaves it alone while the tag is in flight, and `fetch` lets no second request
+            // have the tag.
+            Some(unsafe { Window::new(start, geometry.window_bytes as usize, channel.owner()) })
+        };
+        Self {
+            windows: (0..geometry.depth).map_while(window).collect(),
+            device,
+            number: number as usize,
+            channel,
+            submissions: Consumer::new(),
+            completions: Producer::new(),
+            complained: false,
+            is_ready: false,
+            is_dirty: false,
+        }
+    }
+
+    /// The device.
+    #[must_use]
+    pub fn device(&self) -> &Arc<Device> {
+        &self.device
+    }
+
+    /// The windows, by tag.
+    #[must_use]
+    pub fn windows(&self) -> &Rc<[Window]> {
+        &self.windows
+    }
+
+    fn counters(&self) -> Option<&Counters> {
+        self.device.counters.get(self.number)
+    }
+
+    /// Takes submissions, [`BATCH`] at most. Completes what needs no waiting, and what makes no sense;
+    /// gives the rest to `start`.
+    ///
+    /// # Errors
+    /// [`Ended`]: the ring is broken.
+    pub fn fetch(
+        &mut self,
+        pipeline: &Pipeline,
+        clock: &Clock,
+        now: Moment,
+        mut start: impl FnMut(&Self, Fetched),
+    ) -> Result<Round, Ended> {
+        let mut round = Round { more: true, completed: false };
+        let mut at_once = [(0u64, 0u64); 2];
+        for _ in 0..BATCH {
+            let Some(words) = self.pop()? else {
+                round.more = false;
+                break;
+            };
+            let completion = match self.check(words)? {
+                Err(malformed) => malformed,
+                Ok(fetched) => match self.try_at_once(pipeline, fetched) {
+                    Some(completion) => {
+                        let op = usize::from(fetched.submission.op == Op::Write);
+                        if let Some((requests, bytes)) = at_once.get_mut(op) {
+                            *requests += 1;
+                            *bytes += u64::from(completion.len);
+                        }
+                        completion
+                    }
+                    None => {
+                        if let Some(counters) = self.counters() {
+                            counters.begin(fetched.submission.tag, now);
+                        }
+                        start(self, fetched);
+                        continue;
+                    }
+                },
+            };
+            self.push(completion);
+            round.completed = true;
+        }
+        if let (true, Some(counters)) = (round.completed, self.counters()) {
+            let nanos = clock.now().since(now);
+            for (op, (requests, bytes)) in [Op::Read, Op::Write].into_iter().zip(at_once) {
+                if requests > 0 {
+                    counters.completed(op, requests, bytes, nanos);
+                }
+            }
+        }
+        Ok(round)
+    }
+
+    fn pop(&mut self) -> Result<Option<[u64; SUBMISSION_WORDS]>, Ended> {
+        let ring = self.channel.submissions().ok_or_else(|| overrun(&self.device))?;
+        self.submissions.pop(&ring).map_err(|Overrun| overrun(&self.device))
+    }
+
+    /// Holds a submission against all that it may say; a malformed one gives its completion.
+    fn check(
+        &mut self,
+        words: [u64; SUBMISSION_WORDS],
+    ) -> Result<Result<Fetched, Completion>, Ended> {
+        let problem = match Submission::from_words(words) {
+            Err(error) => format!("{error:?}"),
+            Ok(submission) => match self.range(&submission)? {
+                Ok(offset) => return Ok(Ok(Fetched { submission, offset })),
+                Err(problem) => format!("{problem}: {submission:?}"),
+            },
+        };
+        if !std::mem::replace(&mut self.complained, true) {
+            let (name, queue) = (&self.device.name, self.number);
+            tracing::error!("{name}, queue {queue}: malformed submission: {problem}");
+        }
+        let [first, ..] = words;
+        let (tag, generation) = (Tag(first as u16), Generation((first >> 32) as u32));
+        if let Some(window) = self.windows.get(tag.index()) {
+            window.mark_written();
+        }
+        Ok(Err(Completion { tag, generation, status: -libc::EIO, len: 0 }))
+    }
+
+    fn range(&self, submission: &Submission) -> Result<Result<u64, &'static str>, Ended> {
+        let Submission { tag, op, arg, len, .. } = *submission;
+        let Some(window) = self.windows.get(tag.index()) else {
+            return Ok(Err("no such tag"));
+        };
+        if self.counters().is_none_or(|counters| counters.is_in_flight(tag)) {
+            return Ok(Err("the tag is in flight"));
+        }
+        if !matches!(op, Op::Read | Op::Write) {
+            return Ok(Err("not an op for a device"));
+        }
+        if len == 0 || len as usize > window.len() {
+            return Ok(Err("length out of range"));
+        }
+        let range = arg
+            .checked_mul(SECTOR_BYTES)
+            .and_then(|start| Some((start, start.checked_add(len.into())?)));
+        Ok(match range {
+            Some((start, end)) if self.device.reaches(end)? => Ok(start),
+            _ => Err("beyond the end of the volume"),
+        })
+    }
+
+    /// Carries out what needs no waiting. A failure is left to the future, which says why.
+    fn try_at_once(&self, pipeline: &Pipeline, fetched: Fetched) -> Option<Completion> {
+        let Submission { tag, generation, op, len, .. } = fetched.submission;
+        let window = self.windows.get(tag.index())?;
+        let result = match op {
+            Op::Write => pipeline.write_at_once(window, len as usize)?,
+            _ => pipeline.read_at_once(window, len as usize)?,
+        };
+        result.ok().map(|()| Completion { tag, generation, status: 0, len })
+    }
+
+    fn push(&mut self, completion: Completion) {
+        if let Some(ring) = self.channel.completions() {
+            self.completions.push(&ring, &completion.to_words());
+        }
+    }
+
+    /// Completes a request that [`Self::fetch`] gave to `start`: with `errno`, 0 for success.
+    pub fn complete(&mut self, submission: &Submission, errno: i32, now: Moment) {
+        let Submission { tag, generation, op, len, .. } = *submission;
+        let Some(counters) = self.counters() else {
+            return;
+        };
+        let since = counters.end(tag).unwrap_or(now);
+        let len = match errno {
+            0 => {
+                counters.completed(op, 1, len.into(), now.since(since));
+                len
+            }
+            _ => {
+                counters.failed(op);
+                0
+            }
+        };
+        self.push(Completion { tag, generation, status: errno.wrapping_neg(), len });
+    }
+
+    /// Shows the module every completion so far, and announces them in `complete`.
+    pub fn publish(&mut self, complete: &ReadySet<'_, AtomicU64>) {
+        if let Some(ring) = self.channel.completions() {
+            self.completions.publish(&ring);
+        }
+        complete.insert(self.device.index as usize);
+    }
+}

@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! A data worker: one thread that serves one queue of every device.
+//!
+//! The hop before is the module, which announces submissions in the worker's submit set; the hop
+//! after is the worker's own [`Pipeline`], whose futures it polls. Completions go back in batches:
+//! one publication for each channel and one ENTER for each turn. The control worker opens and closes
+//! queues by [`Order`]s.
+//!
+//! # Invariants
+//! - A queue whose bit was taken stays on the `ready` list until a fetch finds its ring empty.
+//! - A queue with unpublished completions is on the `dirty` list; no turn ends with such a list.
+//! - Everything but the orders' sending half belongs to this thread.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use std::{io, mem};
+
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::StreamExt;
+use srb_proto::descriptor::{Op, Submission};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::LocalSet;
+use tokio::time::{interval, Interval, MissedTickBehavior};
+
+use crate::errors::RequestError;
+use crate::failures::{Failures, LogLimit};
+use crate::mapping::{Channel, Doorbell};
+use crate::memory::STACK_BYTES;
+use crate::metrics::{Clock, Moment};
+use crate::pipeline::Pipeline;
+use crate::queue::{Device, Fetched, Queue};
+use crate::repository::Repository;
+use crate::session::{Bell, Ended, Port};
+
+/// Futures that may finish before their completions are announced.
+const FINISHES_PER_TURN: usize = 64;
+/// Turns without a look at the runtime's other events, while submissions keep coming.
+const TURNS_BETWEEN_YIELDS: u32 = 16;
+/// How often the pipeline closes idle connections.
+const TIDY_PERIOD: Duration = Duration::from_secs(10);
+
+/// What the control worker wants of a data worker.
+pub enum Order {
+    /// Serve a queue of a device.
+    Open {
+        /// The device.
+        device: Arc<Device>,
+        /// Its queue, the number of this worker.
+        number: u32,
+        /// That queue's channel.
+        channel: Channel,
+        /// Told when the queue is served.
+        done: oneshot::Sender<()>,
+    },
+    /// Abandon the requests of a device and forget it.
+    Close {
+        /// Its index.
+        index: u32,
+        /// Told when the channel is not used any more.
+        done: oneshot::Sender<()>,
+    },
+    /// Take no more submissions, and end when there is nothing in flight.
+    Drain,
+    /// Abandon everything and end.
+    Abandon,
+}
+
+/// What every worker shares.
+#[derive(Clone)]
+pub struct Shared {
+    /// Where requests go.
+    pub repository: Arc<Repository>,
+    /// Where failures are noted.
+    pub failures: Arc<Failures>,
+    /// The one clock.
+    pub clock: Clock,
+}
+
+/// Starts the thread of a worker. It ends when it is told to, or with the session; `ended` then
+/// gets the reason.
+///
+/// # Errors
+/// Those of making a thread.
+pub fn spawn(
+    number: u32,
+    port: Port,
+    shared: Shared,
+    orders: mpsc::UnboundedReceiver<Order>,
+    ended: mpsc::UnboundedSender<Result<(), Ended>>,
+) -> io::Result<JoinHandle<()>> {
+    let body = move || {
+        let result = catch_unwind(AssertUnwindSafe(|| run(port, shared, orders)));
+        let panicked = |_| Err(Ended(format!("no: worker {number} panicked")));
+        // Nobody listens any more when the agent is ending.
+        let _ = ended.send(result.unwrap_or_else(panicked));
+    };
+    thread::Builder::new().name(format!("srb-worker/{number}")).stack_size(STACK_BYTES).spawn(body)
+}
+
+fn run(port: Port, shared: Shared, orders: mpsc::UnboundedReceiver<Order>) -> Result<(), Ended> {
+    let failed = |error: io::Error| Ended(format!("no: a worker cannot start: {error}"));
+    let runtime = runtime().map_err(failed)?;
+    LocalSet::new().block_on(&runtime, async {
+        let bell = port.watch().map_err(failed)?;
+        Worker { bell, state: State::new(shared, orders) }.run().await
+    })
+}
+
+/// A runtime for one thread, with small stacks for what blocks (name resolution).
+///
+/// # Errors
+/// Those of making an epoll instance.
+pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_stack_size(STACK_BYTES)
+        .max_blocking_threads(8)
+        .build()
+}
+
+struct Worker {
+    bell: Bell,
+    state: State,
+}
+
+impl Worker {
+    async fn run(mut self) -> Result<(), Ended> {
+        let Self { bell, state } = &mut self;
+        let mut turns = 0u32;
+        loop {
+            bell.doorbell().submit().take(|device| state.note_ready(device));
+            state.now = state.clock.now();
+            state.fetch()?;
+            std::future::poll_fn(|cx| {
+                let _ = state.poll(cx);
+                Poll::Ready(())
+            })
+            .await;
+            if state.publish(bell.doorbell()) {
+                bell.enter()?;
+            }
+            if state.is_done() {
+                return Ok(());
+            }
+            if state.ready.is_empty() && bell.doorbell().submit().is_empty() {
+                bell.sleep(|cx| state.poll(cx)).await?;
+            } else {
+                turns = turns.wrapping_add(1);
+                // Submissions keep coming; sockets and timers must be looked at now and then.
+                if !state.requests.is_empty() || turns % TURNS_BETWEEN_YIELDS == 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+}
+
+/// A request on its way, and the device whose window it uses.
+struct Request {
+    device: u32,
+    submission: Submission,
+    offset: u64,
+    transfer: LocalBoxFuture<'static, Result<(), RequestError>>,
+}
+
+struct Finished {
+    device: u32,
+    submission: Submission,
+    offset: u64,
+    result: Result<(), RequestError>,
+}
+
+impl Future for Request {
+    type Output = Finished;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Finished> {
+        let Self { device, submission, offset, .. } = *self;
+        self.transfer.as_mut().poll(cx).map(|result| Finished {
+            device,
+            submission,
+            offset,
+            result,
+        })
+    }
+}
+
+impl Request {
+    fn new(queue: &Queue, fetched: Fetched, pipeline: &Rc<Pipeline>) -> Self {
+        let Fetched { submission, offset } = fetched;
+        let (pipeline, windows) = (Rc::clone(pipeline), Rc::clone(queue.windows()));
+        let volume = queue.device().volume.clone();
+        let transfer = Box::pin(async move {
+            let (len, tag) = (submission.len as usize, submission.tag.index());
+            // INVARIANT: `Queue::fetch` has seen that the tag has a window.
+            let Some(window) = windows.get(tag) else { return Ok(()) };
+            match submission.op {
+                Op::Write => pipeline.write(&volume, offset, window, len).await,
+                _ => pipeline.read(&volume, offset, window, len).await,
+            }
+        });
+        Self { device: queue.device().index, submission, offset, transfer }
+    }
+}
+
+struct State {
+    /// By index of the device.
+    queues: Vec<Option<Box<Queue>>>,
+    ready: VecDeque<u32>,
+    dirty: Vec<u32>,
+    requests: FuturesUnordered<Request>,
+    pipeline: Rc<Pipeline>,
+    failures: Arc<Failures>,
+    limit: LogLimit,
+    clock: Clock,
+    /// When this turn began.
+    now: Moment,
+    orders: mpsc::UnboundedReceiver<Order>,
+    /// Runs once there may be connections.
+    tidy: Option<Interval>,
+    draining: bool,
+    abandoned: bool,
+}
+
+impl State {
+    fn new(shared: Shared, orders: mpsc::UnboundedReceiver<Order>) -> Self {
+        Self {
+            queues: Vec::new(),
+            ready: VecDeque::new(),
+            dirty: Vec::new(),
+            requests: FuturesUnordered::new(),
+            pipeline: Pipeline::new(shared.repository),
+            failures: shared.failures,
+            limit: LogLimit::default(),
+            now: shared.clock.now(),
+            clock: shared.clock,
+            orders,
+            tidy: None,
+            draining: false,
+            abandoned: false,
+        }
+    }
+
+    /// Puts a device's queue on the list to fetch from. Of a device that is not open the news is
+    /// dropped: opening it puts it there.
+    fn note_ready(&mut self, device: usize) {
+        if let Some(Some(queue)) = self.queues.get_mut(device) {
+            if !mem::replace(&mut queue.is_ready, true) && !self.draining {
+                self.ready.push_back(queue.device().index);
+            }
+        }
+    }
+
+    /// Lets each queue on the list have one round; those that have more stay on it.
+    fn fetch(&mut self) -> Result<(), Ended> {
+        for _ in 0..self.ready.len() {
+            let Some(index) = self.ready.pop_front() else { break };
+            let Some(Some(queue)) = self.queues.get_mut(index as usize) else { continue };
+            let (pipeline, requests) = (&self.pipeline, &self.requests);
+            let round = queue.fetch(pipeline, &self.clock, self.now, |queue, fetched| {
+                requests.push(Request::new(queue, fetched, pipeline));
+            })?;
+            queue.is_ready = round.more;
+            if round.more {
+                self.ready.push_back(index);
+            }
+            if round.completed && !mem::replace(&mut queue.is_dirty, true) {
+                self.dirty.push(index);
+            }
+        }
+        if self.tidy.is_none() && !self.requests.is_empty() {
+            let mut tidy = interval(TIDY_PERIOD);
+            tidy.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            self.tidy = Some(tidy);
+        }
+        Ok(())
+    }
+
+    /// Looks at all that is not the submit set; ready if any of it moved.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut moved = false;
+        while !self.abandoned {
+            match self.orders.poll_recv(cx) {
+                Poll::Ready(Some(order)) => self.obey(order),
+                // Nobody is there who could wait for the rest.
+                Poll::Ready(None) => self.abandon_all(),
+                Poll::Pending => break,
+            }
+            moved = true;
+        }
+        let mut finishes = 0;
+        if !self.requests.is_empty() {
+            self.now = self.clock.now();
+            while let Poll::Ready(Some(finished)) = self.requests.poll_next_unpin(cx) {
+                self.finish(finished);
+                finishes += 1;
+                if finishes == FINISHES_PER_TURN {
+                    cx.waker().wake_by_ref();
+                    break;
+                }
+            }
+        }
+        if let Some(tidy) = &mut self.tidy {
+            if tidy.poll_tick(cx).is_ready() {
+                self.pipeline.close_idle();
+                moved = true;
+            }
+        }
+        if moved || finishes > 0 {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+
+    fn finish(&mut self, finished: Finished) {
+        let Finished { device, submission, offset, result } = finished;
+        let Some(Some(queue)) = self.queues.get_mut(device as usize) else { return };
+        let errno = match &result {
+            Ok(()) => 0,
+            Err(error) => error.errno(),
+        };
+        queue.complete(&submission, errno, self.now);
+        if !mem::replace(&mut queue.is_dirty, true) {
+            self.dirty.push(device);
+        }
+        if let Err(error) = result {
+            let what = if submission.op == Op::Write { "write" } else { "read" };
+            let (name, volume) = (&queue.device().name, queue.device().volume.name());
+            self.failures.note(what, Some(volume), &error);
+            if let Some(held) = self.limit.pass() {
+                let len = submission.len;
+                tracing::error!("{name}: {what} of {len} bytes at {offset} failed: {error}");
+                if held > 0 {
+                    tracing::error!("{held} more failures before this one were not logged");
+                }
+            }
+        }
+    }
+
+    fn publish(&mut self, doorbell: &Doorbell) -> bool {
+        let complete = doorbell.complete();
+        let any = !self.dirty.is_empty();
+        for index in self.dirty.drain(..) {
+            if let Some(Some(queue)) = self.queues.get_mut(index as usize) {
+                if mem::take(&mut queue.is_dirty) {
+                    queue.publish(&complete);
+                }
+            }
+        }
+        any
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Open { device, number, channel, done } => {
+                let index = device.index as usize;
+                self.forget(device.index);
+                if self.queues.len() <= index {
+                    self.queues.resize_with(index + 1, || None);
+                }
+                if let Some(place) = self.queues.get_mut(index) {
+                    *place = Some(Box::new(Queue::new(device, number, channel)));
+                }
+                // What came before is announced by a bit that may have been taken already.
+                self.note_ready(index);
+                // Nobody waits any more when the agent is ending.
+                let _ = done.send(());
+            }
+            Order::Close { index, done } => {
+                self.forget(index);
+                let _ = done.send(());
+            }
+            Order::Drain => {
+                self.draining = true;
+                self.ready.clear();
+            }
+            Order::Abandon => self.abandon_all(),
+        }
+    }
+
+    /// Drops a device's queue, and its requests with the connections that they use.
+    fn forget(&mut self, index: u32) {
+        let Some(queue) = self.queues.get_mut(index as usize).and_then(Option::take) else {
+            return;
+        };
+        self.requests =
+            mem::take(&mut self.requests).into_iter().filter(|r| r.device != index).collect();
+        self.ready.retain(|ready| *ready != index);
+        self.dirty.retain(|dirty| *dirty != index);
+        drop(queue);
+    }
+
+    fn abandon_all(&mut self) {
+        self.abandoned = true;
+        self.ready.clear();
+        self.dirty.clear();
+        self.requests = FuturesUnordered::new();
+    }
+
+    fn is_done(&self) -> bool {
+        self.abandoned || (self.draining && self.requests.is_empty())
+    }
+}
