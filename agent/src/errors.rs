@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What can go wrong between the agent and the repository, and what follows from it.
 //!
-//! Before: a try fails somewhere in [`crate::rest`]. After: whoever asked logs the error, once, and completes the
-//! request with its errno. The table is [`ErrorKind::rule`]; nothing else decides on retries or numbers.
+//! Before: a try fails somewhere in [`crate::rest`]. After: whoever asked logs the error, once, and
+//! completes the request with its errno. The table is [`ErrorKind::rule`]; nothing else decides on
+//! retries or numbers.
 
 use std::fmt;
 
 use nix::libc;
 
-/// Why a request failed. In the order of what an error made of several answers is named after: the last one wins.
+/// Why a request failed. In the order of what an error made of several answers is named after: the
+/// last one wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ErrorKind {
     /// No URL is configured.
@@ -144,6 +146,7 @@ pub struct RequestError {
     operation: String,
     answers: Vec<UrlAnswer>,
     tries: u32,
+    ambiguous: bool,
     notes: Vec<String>,
 }
 
@@ -151,15 +154,25 @@ impl RequestError {
     /// A failure in which no URL had a part, or a verdict on what the server answered well.
     #[must_use]
     pub fn plain(kind: ErrorKind, operation: impl fmt::Display, note: impl Into<String>) -> Self {
-        let (operation, answers, tries) = (operation.to_string(), Vec::new(), 0);
-        Self { kind, operation, answers, tries, notes: vec![note.into()] }
+        let notes = vec![note.into()];
+        let operation = operation.to_string();
+        Self { kind, operation, answers: Vec::new(), tries: 0, ambiguous: false, notes }
     }
 
     /// A failure after tries; named after the most telling of the answers.
     #[must_use]
     pub fn after_tries(operation: impl fmt::Display, answers: Vec<UrlAnswer>, tries: u32) -> Self {
         let kind = answers.iter().map(|answer| answer.kind).max().unwrap_or(ErrorKind::NoUrl);
-        Self { kind, operation: operation.to_string(), answers, tries, notes: Vec::new() }
+        let ambiguous = kind.rule().ambiguous;
+        let operation = operation.to_string();
+        Self { kind, operation, answers, tries, ambiguous, notes: Vec::new() }
+    }
+
+    /// The same, after a try that a server may have carried out without saying so.
+    #[must_use]
+    pub fn may_have_happened_if(mut self, ambiguous: bool) -> Self {
+        self.ambiguous |= ambiguous;
+        self
     }
 
     /// The same as part of a larger operation.
@@ -193,6 +206,12 @@ impl RequestError {
     #[must_use]
     pub fn answers(&self) -> &[UrlAnswer] {
         &self.answers
+    }
+
+    /// Whether a server may have carried the operation out although no answer said so.
+    #[must_use]
+    pub const fn may_have_happened(&self) -> bool {
+        self.ambiguous
     }
 
     /// The number for the module, positive.

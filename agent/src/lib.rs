@@ -20,11 +20,15 @@ pub mod mapping;
 pub mod memory;
 pub mod metrics;
 pub mod notify;
+mod null;
 pub mod pipeline;
 pub mod queue;
 pub mod repository;
+mod rest;
 pub mod session;
 pub mod settings;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod status;
 pub mod volume;
 pub mod window;

@@ -1,16 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The set of URLs that lead to one repository, and what is known of each: shared by all threads.
 //!
-//! Before: the session applies what the module has. After: each try of a request asks which URL is best
-//! ([`crate::pipeline`], [`crate::volume`]) and reports what became of it.
+//! Before: the session applies what the module has. After: each try of a request asks which URL is
+//! best ([`crate::rest`]) and reports what became of it.
 
-use std::sync::Arc;
+mod counters;
+mod fitness;
+mod health;
+mod url;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use srb_proto::command::Kind;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
+pub(crate) use self::url::Url;
+use crate::errors::ErrorKind;
 use crate::settings::Settings;
-use crate::volume::Volume;
+use crate::volume::{Volume, WeakVolume};
 
 /// Tuning of the HTTP side, from the agent's configuration file.
 #[derive(Clone, Debug)]
@@ -48,6 +59,8 @@ pub struct UrlStatus {
     pub url: String,
     /// Whether it is fit to be used.
     pub state: UrlState,
+    /// Why nothing is written there, if the server does not honour ranges.
+    pub unfit: Option<String>,
     /// Whether requests go there first.
     pub active: bool,
     /// Failed tries since the last answer.
@@ -69,50 +82,224 @@ pub struct UrlStatus {
 /// The repository.
 #[derive(Debug)]
 pub struct Repository {
-    changes: watch::Sender<Option<(u64, usize)>>,
-    settings: std::sync::RwLock<Arc<Settings>>,
+    config: RestConfig,
+    /// Start of the clock of [`Self::now_ms`].
+    start: Instant,
+    state: RwLock<Arc<State>>,
+    /// Counts changes of `state`, so that a worker sees by one load that its copy is the latest.
+    epoch: AtomicU64,
+    active: watch::Sender<Option<(u64, usize)>>,
+    volumes: Mutex<HashMap<String, WeakVolume>>,
+    workers: AtomicUsize,
+}
+
+/// Settings in force, with what is known of their URLs.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) route: Route,
+}
+
+/// Where requests go.
+#[derive(Debug)]
+pub(crate) enum Route {
+    /// Nowhere: there is no URL.
+    Nowhere,
+    /// Nowhere: `null:` stands beside other URLs.
+    Mixed,
+    /// To `null:`, whose volumes have this size.
+    Null { size_bytes: u64 },
+    /// To the best of these.
+    Http(Vec<Arc<Url>>),
 }
 
 impl Repository {
     /// A repository without URLs.
     #[must_use]
-    pub fn new(_config: RestConfig) -> Arc<Self> {
-        let settings = std::sync::RwLock::new(Arc::new(Settings::default()));
-        Arc::new(Self { changes: watch::Sender::new(None), settings })
+    pub fn new(config: RestConfig) -> Arc<Self> {
+        let settings = Arc::new(Settings::default());
+        Arc::new(Self {
+            config,
+            start: Instant::now(),
+            state: RwLock::new(Arc::new(State { settings, route: Route::Nowhere })),
+            epoch: AtomicU64::new(0),
+            active: watch::Sender::new(None),
+            volumes: Mutex::default(),
+            workers: AtomicUsize::new(0),
+        })
     }
 
     /// Puts `settings` in force, for requests under way from their next try on.
+    ///
+    /// What is known of a URL is kept if it is in the old list and in the new one.
     pub fn apply(&self, settings: Settings) {
-        *self.settings.write().unwrap_or_else(|e| e.into_inner()) = Arc::new(settings);
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let route = Route::new(&settings, &state.route);
+        *state = Arc::new(State { settings: Arc::new(settings), route });
+        // ORDERING: release, pairs with the acquire in `epoch`: who sees the number sees the state
+        // behind the lock.
+        self.epoch.fetch_add(1, Ordering::Release);
+        drop(state);
+        self.refresh_active();
     }
 
     /// Those in force.
     #[must_use]
     pub fn settings(&self) -> Arc<Settings> {
-        Arc::clone(&self.settings.read().unwrap_or_else(|e| e.into_inner()))
+        Arc::clone(&self.state().settings)
     }
 
     /// Where a new request goes first: the version of the settings, and the place in their list.
     #[must_use]
     pub fn active_url(&self) -> Option<(u64, usize)> {
-        *self.changes.borrow()
+        *self.active.borrow()
     }
 
     /// Ticks when [`Self::active_url`] changes, and carries it.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Option<(u64, usize)>> {
-        self.changes.subscribe()
+        self.active.subscribe()
     }
 
     /// Each URL, in the order of the settings.
     #[must_use]
     pub fn status(&self) -> Vec<UrlStatus> {
-        Vec::new()
+        let state = self.state();
+        let active = self.active_url().map(|(_, index)| index);
+        let describe = |(index, url): (usize, &srb_proto::command::RepositoryUrl)| {
+            let known = match &state.route {
+                Route::Http(urls) => urls.get(index).map(|url| url.status()),
+                _ => None,
+            };
+            let unknown = || UrlStatus { url: url.as_str().to_owned(), ..UrlStatus::default() };
+            UrlStatus { active: active == Some(index), ..known.unwrap_or_else(unknown) }
+        };
+        state.settings.urls.iter().enumerate().map(describe).collect()
     }
 
     /// The handle of a volume; all handles of one name share what its requests share.
     #[must_use]
     pub fn volume(&self, name: &str) -> Volume {
-        Volume::new(name)
+        let mut volumes = self.volumes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(volume) = volumes.get(name).and_then(WeakVolume::upgrade) {
+            return volume;
+        }
+        volumes.retain(|_, volume| volume.upgrade().is_some());
+        let volume = Volume::new(name);
+        volumes.insert(name.to_owned(), volume.downgrade());
+        volume
+    }
+
+    pub(crate) const fn config(&self) -> &RestConfig {
+        &self.config
+    }
+
+    pub(crate) fn state(&self) -> Arc<State> {
+        Arc::clone(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        // ORDERING: acquire, pairs with the release in `apply`.
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// A number for a new worker.
+    pub(crate) fn join(&self) -> usize {
+        self.workers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Notes that `url` answered.
+    pub(crate) fn succeeded(&self, url: &Url) {
+        if url.health.succeeded() {
+            tracing::info!(url = url.text(), "the URL answers again");
+            self.refresh_active();
+        }
+    }
+
+    /// Notes that a try at `url` failed.
+    pub(crate) fn failed(&self, url: &Url, kind: ErrorKind, error: &str) {
+        if url.health.failed(kind.rule().blame, error, self.now_ms()) {
+            tracing::warn!(url = url.text(), error, "the URL is down");
+            self.refresh_active();
+        }
+    }
+
+    fn refresh_active(&self) {
+        // The state is read inside: of two callers, the later one publishes what is true later.
+        self.active.send_if_modified(|active| {
+            let state = self.state();
+            let previous = active.filter(|(version, _)| *version == state.settings.version);
+            let new = state.active(previous.map(|(_, index)| index));
+            let new = new.map(|index| (state.settings.version, index));
+            std::mem::replace(active, new) != new
+        });
     }
 }
+
+impl Route {
+    fn new(settings: &Settings, old: &Self) -> Self {
+        let nulls = settings.urls.iter().filter_map(|url| match url.kind() {
+            Kind::Null { size_bytes } => Some(size_bytes),
+            Kind::Http { .. } => None,
+        });
+        match (nulls.last(), settings.urls.len()) {
+            (_, 0) => Self::Nowhere,
+            (Some(size_bytes), 1) => Self::Null { size_bytes },
+            (Some(_), _) => Self::Mixed,
+            (None, _) => {
+                let known = |url: &str| match old {
+                    Self::Http(urls) => urls.iter().find(|known| known.text() == url).cloned(),
+                    _ => None,
+                };
+                let url = |url| known(url).unwrap_or_else(|| Arc::new(Url::new(url)));
+                Self::Http(settings.urls.iter().map(|new| url(new.as_str())).collect())
+            }
+        }
+    }
+}
+
+impl State {
+    /// The place of the URL for the next try of a request; `failures` says how often it failed at
+    /// each place.
+    ///
+    /// The first one that is not down, in the order of the list, of those that failed this request
+    /// least. One that is down and stands before it gets the request as a trial when its pause is
+    /// over. When all are down, the one that failed the request least, then the one whose pause
+    /// ends first.
+    pub(crate) fn choose(&self, failures: impl Fn(usize) -> u32, now_ms: u64) -> Option<usize> {
+        let Route::Http(urls) = &self.route else { return None };
+        let untried = |index| failures(index) == 0;
+        let indexed = || urls.iter().enumerate();
+        let up = indexed()
+            .filter(|(_, url)| !url.health.is_down())
+            .map(|(index, _)| index)
+            .min_by_key(|index| failures(*index));
+        let Some(up) = up else {
+            return indexed()
+                .min_by_key(|(index, url)| (failures(*index), url.health.trial_at_ms()))
+                .map(|(index, _)| index);
+        };
+        let trial = indexed().take(up).find(|(index, url)| {
+            untried(*index) && url.health.is_down() && url.health.claim_trial(now_ms)
+        });
+        Some(trial.map_or(up, |(index, _)| index))
+    }
+
+    fn active(&self, previous: Option<usize>) -> Option<usize> {
+        match &self.route {
+            Route::Nowhere | Route::Mixed => None,
+            Route::Null { .. } => Some(0),
+            Route::Http(urls) => {
+                let up = urls.iter().position(|url| !url.health.is_down());
+                Some(up.or(previous).unwrap_or(0))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What the module decides and the agent obeys: URLs and limits, replaced as a whole while requests run.
+//! What the module decides and the agent obeys: URLs and limits, replaced as a whole while requests
+//! run.
 //!
-//! Before: the session reads them from the module. After: [`crate::repository::Repository`] hands the set in
-//! force to every try of every request.
+//! Before: the session reads them from the module. After: [`crate::repository::Repository`] hands
+//! the set in force to every try of every request.
 
 use std::time::Duration;
 

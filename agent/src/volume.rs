@@ -1,51 +1,154 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A volume's handle, and the operations on volumes as a whole.
 //!
-//! Before: the control channel asks. After: [`crate::rest`] does a try at a time. [`Volumes`] belongs to the control
-//! thread; a [`Volume`] is cloned to every worker that serves one of its queues.
+//! Before: the control channel asks. After: [`crate::rest`] does a try at a time. [`Volumes`]
+//! belongs to the control thread; a [`Volume`] is cloned to every worker that serves one of its
+//! queues.
 
-use std::sync::Arc;
+mod create;
+mod limit;
+mod unsettled;
 
+use std::fmt;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
+
+use srb_proto::command::encoded;
+use tokio_util::task::TaskTracker;
+
+use self::limit::Limit;
+pub(crate) use self::limit::Permit;
+pub(crate) use self::unsettled::{Entry, Unsettled};
 use crate::errors::{ErrorKind, RequestError};
-use crate::repository::Repository;
+use crate::null;
+use crate::repository::{Repository, Route};
+use crate::rest::{is_left_over, is_scratch, Client, Operation, Reply};
+use crate::settings::Settings;
+
+/// Scratch volumes of old probes that one listing has deleted at most.
+const MAX_SWEPT: usize = 16;
 
 /// A volume: its name, and what its requests share on all threads. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Volume {
-    name: Arc<str>,
+pub struct Volume(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    id: u64,
+    name: String,
+    segment: String,
+    limit: Limit,
+    unsettled: Arc<Unsettled>,
+    retries: AtomicU64,
+    /// One operation on the whole volume at a time: the size that `extend` has seen must still be
+    /// true when it sets the new one.
+    changing: tokio::sync::Mutex<()>,
 }
+
+/// A volume that may be gone.
+#[derive(Debug)]
+pub(crate) struct WeakVolume(Weak<Shared>);
 
 impl Volume {
     pub(crate) fn new(name: &str) -> Self {
-        Self { name: Arc::from(name) }
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let size = Settings::default().thread_pool_size;
+        Self(Arc::new(Shared {
+            id: NEXT.fetch_add(1, Relaxed),
+            name: name.to_owned(),
+            segment: encoded(name).map(char::from).collect(),
+            limit: Limit::new(usize::try_from(size).unwrap_or(usize::MAX)),
+            unsettled: Arc::default(),
+            retries: AtomicU64::new(0),
+            changing: tokio::sync::Mutex::default(),
+        }))
     }
 
     /// As users write it.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        &self.0.name
+    }
+
+    /// Tries beyond the first one of each request, since the agent knows the volume.
+    #[must_use]
+    pub fn retries(&self) -> u64 {
+        self.0.retries.load(Relaxed)
+    }
+
+    /// Differs from that of every other volume that there was.
+    pub(crate) fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    /// The name, percent-encoded.
+    pub(crate) fn segment(&self) -> &str {
+        &self.0.segment
+    }
+
+    pub(crate) fn limit(&self) -> &Limit {
+        &self.0.limit
+    }
+
+    pub(crate) fn unsettled(&self) -> &Arc<Unsettled> {
+        &self.0.unsettled
+    }
+
+    pub(crate) fn count_retry(&self) {
+        self.0.retries.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakVolume {
+        WeakVolume(Arc::downgrade(&self.0))
     }
 }
 
-/// The operations. Must be used inside a `LocalSet`: what is begun ends or is undone on a task of its own.
-#[derive(Debug)]
+impl WeakVolume {
+    pub(crate) fn upgrade(&self) -> Option<Volume> {
+        self.0.upgrade().map(Volume)
+    }
+}
+
+/// The operations. To be used inside a `LocalSet`: what is begun ends, or is undone, on a task of
+/// its own.
 pub struct Volumes {
-    _repository: Arc<Repository>,
+    client: Rc<Client>,
+    tasks: TaskTracker,
+}
+
+impl fmt::Debug for Volumes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Volumes").field("tasks", &self.tasks.len()).finish_non_exhaustive()
+    }
 }
 
 impl Volumes {
     /// With connections of its own.
     #[must_use]
     pub fn new(repository: Arc<Repository>) -> Self {
-        Self { _repository: repository }
+        Self { client: Rc::new(Client::new(repository)), tasks: TaskTracker::new() }
     }
 
-    /// The names, sorted.
+    /// The names, sorted. Scratch volumes of probes are left out, and deleted if nobody uses them
+    /// any more.
     ///
     /// # Errors
     /// See [`ErrorKind`].
+    ///
+    /// # Panics
+    /// Outside of a `LocalSet`, if there is something to delete.
     pub async fn list(&self) -> Result<Vec<String>, RequestError> {
-        Err(RequestError::plain(ErrorKind::NoUrl, "list of volumes", "no URL"))
+        if self.null_size().is_some() {
+            return Ok(Vec::new());
+        }
+        let reply = self.client.run(&Operation::List).await?;
+        let Reply::Names(mut names) = reply else { return Ok(Vec::new()) };
+        let left_over = names.iter().filter(|name| is_left_over(name));
+        left_over.take(MAX_SWEPT).for_each(|name| self.sweep(name));
+        names.retain(|name| !is_scratch(name));
+        names.sort_unstable();
+        Ok(names)
     }
 
     /// The size of a volume in bytes.
@@ -53,43 +156,116 @@ impl Volumes {
     /// # Errors
     /// See [`ErrorKind`].
     pub async fn stat(&self, name: &str) -> Result<u64, RequestError> {
-        Err(RequestError::plain(ErrorKind::NoUrl, name, "no URL"))
+        match self.null_size() {
+            Some(size) => Ok(size),
+            None => size_of(&self.client, &self.volume(name)).await,
+        }
     }
 
-    /// Creates a volume of `size` bytes, or nothing. Dropping the future undoes what was done.
+    /// Creates a volume of `size` bytes, or nothing: what was done when the rest fails, or when the
+    /// future is dropped, is undone. `repeated`: an earlier agent may have done it, fully or in
+    /// part.
     ///
     /// # Errors
-    /// See [`ErrorKind`].
-    pub async fn create(
-        &self,
-        name: &str,
-        _size: u64,
-        _repeated: bool,
-    ) -> Result<(), RequestError> {
-        Err(RequestError::plain(ErrorKind::NoUrl, name, "no URL"))
+    /// See [`ErrorKind`]. The text says whether something was undone, and whether that failed.
+    ///
+    /// # Panics
+    /// Outside of a `LocalSet`.
+    pub async fn create(&self, name: &str, size: u64, repeated: bool) -> Result<(), RequestError> {
+        if let Some(known) = self.null_size() {
+            return null::create(name, known);
+        }
+        let job = create::Job { volume: self.volume(name), size, repeated };
+        create::run(&self.tasks, Rc::clone(&self.client), job).await
     }
 
     /// Makes a volume larger.
     ///
+    /// The new size is not read back: a 2xx is the server's word, and the probe has seen it keep
+    /// that word.
+    ///
     /// # Errors
-    /// See [`ErrorKind`].
-    pub async fn extend(
-        &self,
-        name: &str,
-        _size: u64,
-        _repeated: bool,
-    ) -> Result<(), RequestError> {
-        Err(RequestError::plain(ErrorKind::NoUrl, name, "no URL"))
+    /// See [`ErrorKind`]; [`ErrorKind::Invalid`] if the volume would not grow. With `repeated`, a
+    /// volume that has the size already is a success.
+    pub async fn extend(&self, name: &str, size: u64, repeated: bool) -> Result<(), RequestError> {
+        let what = format!("extend of volume {name} to {size} bytes");
+        if self.null_size().is_some() {
+            return Err(null::fixed(what));
+        }
+        let volume = self.volume(name);
+        let _alone = volume.0.changing.lock().await;
+        let old = size_of(&self.client, &volume).await.map_err(|error| error.within(&what))?;
+        if repeated && old == size {
+            return Ok(());
+        }
+        if size <= old {
+            let why = format!("it would not grow: it has {old} bytes");
+            return Err(RequestError::plain(ErrorKind::Invalid, what, why));
+        }
+        let Err(error) = self.client.run(&Operation::SetSize(&volume, size)).await else {
+            return Ok(());
+        };
+        if error.may_have_happened() && size_of(&self.client, &volume).await == Ok(size) {
+            return Ok(());
+        }
+        Err(error.within(what))
     }
 
-    /// Deletes a volume.
+    /// Deletes a volume. With `repeated`, one that does not exist is a success.
     ///
     /// # Errors
     /// See [`ErrorKind`].
-    pub async fn destroy(&self, name: &str, _repeated: bool) -> Result<(), RequestError> {
-        Err(RequestError::plain(ErrorKind::NoUrl, name, "no URL"))
+    pub async fn destroy(&self, name: &str, repeated: bool) -> Result<(), RequestError> {
+        if self.null_size().is_some() {
+            return Err(null::fixed(format_args!("delete of volume {name}")));
+        }
+        let volume = self.volume(name);
+        let _alone = volume.0.changing.lock().await;
+        match self.client.run(&Operation::Delete(&volume)).await {
+            // An earlier try, whose answer was lost, has deleted it.
+            Err(error)
+                if error.kind() == ErrorKind::NotFound
+                    && (repeated || error.may_have_happened()) =>
+            {
+                Ok(())
+            }
+            result => result.map(drop),
+        }
     }
 
-    /// Waits for what cancelled operations left to be undone; for the end of the process.
-    pub async fn settle(&self) {}
+    /// Waits until everything that dropped operations left behind is undone; for the end of the
+    /// process.
+    pub async fn settle(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.tasks.reopen();
+    }
+
+    fn volume(&self, name: &str) -> Volume {
+        self.client.repository().volume(name)
+    }
+
+    fn null_size(&self) -> Option<u64> {
+        match self.client.view().state.route {
+            Route::Null { size_bytes } => Some(size_bytes),
+            _ => None,
+        }
+    }
+
+    fn sweep(&self, name: &str) {
+        let (client, volume) = (Rc::clone(&self.client), self.volume(name));
+        self.tasks.spawn_local(async move {
+            let _ = client.run(&Operation::Delete(&volume)).await;
+        });
+    }
+}
+
+async fn size_of(client: &Client, volume: &Volume) -> Result<u64, RequestError> {
+    let operation = Operation::Size(volume);
+    match client.run(&operation).await? {
+        Reply::Size(size) => Ok(size),
+        Reply::Done | Reply::Names(_) => {
+            Err(RequestError::plain(ErrorKind::Protocol, operation, "no size came"))
+        }
+    }
 }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A piece of memory shared with the kernel that a request owns while it is in flight.
 //!
-//! Before: the ring half makes one for each tag of a channel and hands it to [`crate::pipeline::Pipeline`]. After:
-//! answers are copied into it, or its bytes go to the socket from where they lie. Belongs to the worker thread of
-//! its queue; only a [`Payload`] may leave it, and that keeps the memory mapped.
+//! Before: the ring half makes one for each tag of a channel and hands it to
+//! [`crate::pipeline::Pipeline`]. After: answers are copied into it, or its bytes go to the socket
+//! from where they lie. Belongs to the worker thread of its queue; only a [`Payload`] may leave it,
+//! and that keeps the memory mapped.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -21,7 +22,8 @@ use hyper::body::{Body, Frame, SizeHint};
 ///
 /// # Invariants
 /// - `start` to `start + len` is readable and writable while `owner` lives.
-/// - The first `zeros` bytes are zero, unless the kernel wrote them since; [`Self::mark_written`] is told of that.
+/// - The first `zeros` bytes are zero, unless the kernel wrote them since; [`Self::mark_written`]
+///   is told of that.
 pub struct Window {
     start: NonNull<u8>,
     len: usize,
@@ -33,8 +35,9 @@ impl Window {
     /// A window over memory that somebody else mapped.
     ///
     /// # Safety
-    /// From `start`, `len` bytes must stay valid for reads and writes while `owner` lives. While a request that was
-    /// given this window is in flight, nobody else may write there, and no Rust reference to it may exist.
+    /// From `start`, `len` bytes must stay valid for reads and writes while `owner` lives. While a
+    /// request that was given this window is in flight, nobody else may write there, and no Rust
+    /// reference to it may exist.
     pub unsafe fn new(start: NonNull<u8>, len: usize, owner: Arc<dyn Any + Send + Sync>) -> Self {
         Self { start, len, zeros: Cell::new(0), owner }
     }
@@ -96,7 +99,8 @@ impl Window {
 
     /// Notes that the kernel has filled the window: it is no longer known to be zero anywhere.
     ///
-    /// A write through the pipeline does this by itself; to be called for a write that never gets there.
+    /// A write through the pipeline does this by itself; to be called for a write that never gets
+    /// there.
     pub fn mark_written(&self) {
         self.zeros.set(0);
     }
@@ -128,7 +132,8 @@ impl fmt::Debug for Window {
     }
 }
 
-/// The memory of [`Window::from_vec`], kept as a pointer so that no reference to it exists beside the window's own.
+/// The memory of [`Window::from_vec`], kept as a pointer so that no reference to it exists beside
+/// the window's own.
 struct OwnedBytes(*mut [u8]);
 
 // SAFETY: the memory is on the heap and has one owner; any thread may free it.

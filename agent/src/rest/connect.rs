@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! TCP connections to a host with any number of addresses.
+//!
+//! Before: `rest::pool` has no idle connection. After: `rest::link` speaks HTTP over it. Addresses
+//! are tried in the order that the resolver gives (RFC 6724), the next one starting when the one
+//! before it failed or has not succeeded within a moment, after RFC 8305; the first connection
+//! wins.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use nix::sys::socket::{setsockopt, sockopt};
+use tokio::net::{lookup_host, TcpSocket, TcpStream};
+use tokio::time::{sleep, timeout};
+
+use super::Failure;
+use crate::errors::ErrorKind;
+
+/// "Connection Attempt Delay" of RFC 8305.
+const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
+/// Addresses beyond these are left out: nobody waits for so many.
+const MAX_ADDRESSES: usize = 16;
+/// Silence after which the kernel asks whether the other side still exists, and how often.
+const KEEPALIVE_SECS: u32 = 15;
+
+/// Connects within `budget`, looking up the name included.
+pub(crate) async fn connect(
+    (host, port): (&str, u16),
+    budget: Duration,
+) -> Result<TcpStream, Failure> {
+    timeout(budget, connect_any(host, port)).await.unwrap_or_else(|_| {
+        let text = format!("did not accept a connection within {} s", budget.as_secs_f64());
+        Err(Failure::new(ErrorKind::ConnectTimeout, text))
+    })
+}
+
+async fn connect_any(host: &str, port: u16) -> Result<TcpStream, Failure> {
+    let unresolved = |error: &dyn std::fmt::Display| {
+        Failure::new(ErrorKind::Unresolved, format!("has no address: {error}"))
+    };
+    let found = lookup_host((host, port)).await.map_err(|error| unresolved(&error))?;
+    let mut addresses = found.take(MAX_ADDRESSES);
+    let mut attempts = FuturesUnordered::new();
+    let mut failure: Option<Failure> = None;
+    loop {
+        let more = match addresses.next() {
+            Some(address) => {
+                attempts.push(connect_one(address));
+                true
+            }
+            None => false,
+        };
+        tokio::select! {
+            Some(result) = attempts.next() => match result {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failure = Some(worse(failure, classify(&error))),
+            },
+            () = sleep(NEXT_ADDRESS_AFTER), if more => {}
+            else => return Err(failure.unwrap_or_else(|| unresolved(&"the name is empty"))),
+        }
+    }
+}
+
+async fn connect_one(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_nodelay(true)?;
+    socket.set_keepalive(true)?;
+    setsockopt(&socket, sockopt::TcpKeepIdle, &KEEPALIVE_SECS)?;
+    setsockopt(&socket, sockopt::TcpKeepInterval, &KEEPALIVE_SECS)?;
+    socket.connect(address).await
+}
+
+fn classify(error: &io::Error) -> Failure {
+    let (kind, text) = match error.kind() {
+        io::ErrorKind::ConnectionRefused => {
+            (ErrorKind::Refused, "refused the connection".to_owned())
+        }
+        io::ErrorKind::TimedOut => {
+            (ErrorKind::ConnectTimeout, "did not accept a connection".to_owned())
+        }
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => {
+            (ErrorKind::Refused, format!("broke the connection off: {error}"))
+        }
+        _ => (ErrorKind::Unreachable, format!("cannot be reached: {error}")),
+    };
+    Failure::new(kind, text)
+}
+
+/// Of two addresses' failures, the one that comes from nearer to the server.
+fn worse(one: Option<Failure>, other: Failure) -> Failure {
+    match one {
+        Some(one) if one.kind >= other.kind => one,
+        _ => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_next_address_is_tried() {
+        // `localhost` may resolve to ::1 and 127.0.0.1; the server listens on the latter alone.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let port = listener.local_addr().expect("bound").port();
+        let stream = connect(("localhost", port), Duration::from_secs(5)).await.expect("connected");
+        assert!(stream.nodelay().expect("socket"));
+        assert_eq!(stream.peer_addr().expect("peer").port(), port);
+    }
+
+    #[tokio::test]
+    async fn refused() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let port = listener.local_addr().expect("bound").port();
+        drop(listener);
+        let failure =
+            connect(("127.0.0.1", port), Duration::from_secs(5)).await.expect_err("closed");
+        assert_eq!(failure.kind, ErrorKind::Refused);
+    }
+
+    #[tokio::test]
+    async fn no_such_name() {
+        let budget = Duration::from_secs(20);
+        let failure = connect(("no-such-host.invalid", 1), budget).await.expect_err("RFC 6761");
+        assert_eq!(failure.kind, ErrorKind::Unresolved);
+    }
+
+    #[tokio::test]
+    async fn no_route() {
+        // Multicast addresses cannot be connected to.
+        let failure = connect(("224.0.0.1", 1), Duration::from_secs(5)).await.expect_err("no way");
+        assert_eq!(failure.kind, ErrorKind::Unreachable);
+    }
+
+    #[tokio::test]
+    async fn no_time() {
+        // A listener whose queue is full drops further connections.
+        let socket = TcpSocket::new_v4().expect("socket");
+        socket.bind("127.0.0.1:0".parse().expect("address")).expect("loopback");
+        let listener = socket.listen(1).expect("listening");
+        let port = listener.local_addr().expect("bound").port();
+        let mut waiting = Vec::new();
+        for _ in 0..8 {
+            match connect(("127.0.0.1", port), Duration::from_millis(200)).await {
+                Ok(stream) => waiting.push(stream),
+                Err(failure) => {
+                    assert_eq!(failure.kind, ErrorKind::ConnectTimeout);
+                    return;
+                }
+            }
+        }
+        panic!("the queue took {} connections", waiting.len());
+    }
+}
