@@ -2,14 +2,65 @@
 # Each target is one script, which says in its head what it does; `make help` lists them.
 
 .DEFAULT_GOAL := all
+SHELL := /bin/bash
+export PREFIX ?= /usr/local
+export DESTDIR ?=
+export KDIR ?=
 
 .PHONY: all
-all: userspace module ## build the programs (host's cargo) and the kernel module (for Debian's stock kernel)
+all: userspace module ## build the programs and the kernel module
 
 .PHONY: userspace
-userspace: ## build the programs into target/release
+userspace: ## build the programs with the host's cargo, into target/release
 	cargo build --release --locked
 
 .PHONY: module
-module: ## build target/kmod/srb.ko
+module: ## build target/kmod/srb.ko for Debian's stock kernel (root)
 	scripts/module.sh
+
+.PHONY: check
+check: ## formats, lints, licences, spelling
+	scripts/check.sh
+
+.PHONY: test
+test: ## all tests: on the host, under loom, and in a VM with the stock kernel (root)
+	scripts/test.sh
+
+.PHONY: vm-test
+vm-test: ## the tests in the VM only; TESTS=FILTER selects among them
+	scripts/vm-tests.sh $(TESTS)
+
+.PHONY: vm-shell
+vm-shell: ## a root shell in the VM, the module and the programs at hand
+	scripts/vm.sh shell
+
+.PHONY: demo
+demo: ## srb at work, in a VM
+	scripts/vm.sh run --disk 8G --memory 3G --timeout 600 -- bash /srb/demo.sh
+
+.PHONY: install
+install: install-module install-programs ## install module and programs (KDIR=, PREFIX=, DESTDIR=)
+
+.PHONY: install-module
+install-module: ## the module, into /lib/modules/RELEASE/extra
+	scripts/install.sh module
+
+.PHONY: install-programs
+install-programs: ## the programs that `make userspace` built
+	scripts/install.sh programs
+
+.PHONY: uninstall
+uninstall: ## remove what install put there
+	scripts/install.sh uninstall
+
+.PHONY: clean
+clean: ## remove what builds made of this checkout
+	scripts/clean.sh
+
+.PHONY: distclean
+distclean: ## also remove the cache (Debian trees, kernel, VM image)
+	scripts/clean.sh all
+
+.PHONY: help
+help: ## this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# Runs a command by chroot in a tree that it cannot change. Only for lib.sh's `inside`, which gives it a mount
-# namespace of its own: nothing is unmounted here.
+# Runs a command by chroot in a tree that it cannot change. Only for lib.sh's `inside`, which gives
+# it a mount namespace of its own: nothing is unmounted here.
 # usage: enter.sh TREE [SRC:DST[:ro]]... -- COMMAND...
 set -euo pipefail
 
@@ -21,4 +21,5 @@ done
 shift
 # A path into the old mount would still be writable.
 cd "$tree"
-exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp LC_ALL=C.UTF-8 TERM="${TERM:-dumb}" chroot . "$@"
+exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp LC_ALL=C.UTF-8 TERM="${TERM:-dumb}" \
+    chroot . "$@"

@@ -1,14 +1,17 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# Makes what QEMU boots, shared read-only by all runs: root.img (the rootfs tree with the stock kernel's modules),
-# initrd.img (just enough to mount it) and the stock vmlinuz. Prints the folder's path.
+# Makes what QEMU boots, shared read-only by all runs: root.img (the rootfs tree with the stock
+# kernel's modules), initrd.img (just enough to mount it) and the stock vmlinuz. Prints the folder's
+# path.
 . "$(dirname "$0")/lib.sh"
 
-# The modules that the initramfs loads: the root disk, its file system, and the overlay that makes it writable.
+# The modules that the initramfs loads: the root disk, its file system, and the overlay that makes
+# it writable.
 BOOT_MODULES=(virtio_blk ext4 overlay)
-# Folders of modules that a block device can meet; the rest is half of the size and never loaded in a VM.
-MODULES=(arch block crypto fs lib mm net drivers/block drivers/char drivers/dax drivers/md drivers/nvme drivers/scsi
-    drivers/target drivers/virtio)
+# Folders of modules that a block device can meet; the rest is half of the size and never loaded in
+# a VM.
+MODULES=(arch block crypto fs lib mm net drivers/block drivers/char drivers/dax drivers/md
+    drivers/nvme drivers/scsi drivers/target drivers/virtio)
 
 copy_modules() {
     local from=$SDK/kernel-packages/usr/lib/modules/$RELEASE to=$1/usr/lib/modules/$RELEASE folder

@@ -1,8 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# Prepares the stock kernel's source tree for Rust modules: Debian's headers package ships no Rust metadata, so it is
-# made here from Debian's own source and configuration with the sdk's compiler. The names and the layouts that come
-# out are those of the shipped kernel, whose Module.symvers joins the tree.
+# Prepares the stock kernel's source tree for Rust modules: Debian's headers package ships no Rust
+# metadata, so it is made here from Debian's own source and configuration with the sdk's compiler.
+# The names and the layouts that come out are those of the shipped kernel, whose Module.symvers
+# joins the tree.
 . "$(dirname "$0")/lib.sh"
 
 make_kernel() {

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# Writes to stdout a line of Rust per C structure named in LIST that stops the build when the bindings' size is not
-# the one in the kernel's BTF: a configuration that differs from the kernel's is then found here, not by a crash.
+# Writes to stdout a line of Rust per C structure named in LIST that stops the build when the
+# bindings' size is not the one in the kernel's BTF: a configuration that differs from the kernel's
+# is then found here, not by a crash.
 # usage: layout.sh BTF_FILE [LIST]
 set -eu
 
@@ -29,6 +30,6 @@ sed -e 's/#.*//' -e 's/[[:space:]]//g' -e '/^$/d' "$list" | while read -r name; 
     fi
     echo "const _: () = assert!("
     echo "    core::mem::size_of::<kernel::bindings::$name>() == $size,"
-    echo "    \"struct $name differs from the kernel's: is the tree prepared with its configuration?\""
+    echo "    \"struct $name is not the kernel's: was the tree prepared with its configuration?\""
     echo ");"
 done

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
-# Shared by the scripts beside it: where the cache is, how a step is shown and logged, how a result gets into the
-# cache in one piece, and how a command is run inside one of the cached trees. Source it; it runs nothing.
+# Shared by the scripts beside it: where the cache is, how a step is shown and logged, how a result
+# gets into the cache in one piece, and how a command is run inside one of the cached trees. Source
+# it; it runs nothing.
 
 set -euo pipefail
 
@@ -26,10 +27,17 @@ die() {
 }
 
 need_root() {
-    [ "$(id -u)" = 0 ] || die "$1 needs root (it makes Debian trees and enters them with chroot): run it with sudo."
+    [ "$(id -u)" = 0 ] ||
+        die "$1 needs root (it makes Debian trees and enters them by chroot): run it with sudo."
 }
 
-# host_tools COMMAND=PACKAGE...: installs what is missing when that is possible, else says what to install.
+need_cargo() {
+    command -v cargo >/dev/null ||
+        die "'cargo' is missing: install a Rust toolchain (https://rustup.rs)."
+}
+
+# host_tools COMMAND=PACKAGE...: installs what is missing when that is possible, else says what to
+# install.
 host_tools() {
     local missing=() pair
     for pair in "$@"; do
@@ -41,7 +49,7 @@ host_tools() {
     fi
     for pair in "$@"; do
         command -v "${pair%%=*}" >/dev/null 2>&1 ||
-            die "'${pair%%=*}' is missing: install the package ${pair#*=} (apt-get install ${missing[*]})."
+            die "'${pair%%=*}' is missing: install the package ${pair#*=}."
     done
 }
 
@@ -54,22 +62,25 @@ install_packages() {
     return $status
 }
 
-# key TEXT_OR_FILE...: a short hash of what goes into a result; files count with their contents.
+# key TEXT_OR_FILE...: a short hash of what goes into a result; files count with their contents, but
+# for comments.
 key() {
     local x
     for x in "$@"; do
-        if [ -f "$x" ]; then cat "$x"; else printf '%s\n' "$x"; fi
+        if [ -f "$x" ]; then grep -v '^ *#' "$x"; else printf '%s\n' "$x"; fi
     done | sha256sum | cut -c1-12
 }
 
-# step TITLE COMMAND...: runs the command with all its output in a log; shows the end of it only if it fails.
+# step TITLE COMMAND...: runs the command with all its output in a log; shows the end of it only if
+# it fails.
 step() {
     local title=$1 log began status=0 pid
     shift
     log=$CACHE/logs/$(printf '%s' "$title" | tr -cs 'A-Za-z0-9' '-' | cut -c1-40).$$.log
     began=$(date +%s)
-    # In the background, so that errexit works in the command and a failure is still ours to report; in a process
-    # group of its own, as a shell's background commands ignore Ctrl-C and have to be ended as one.
+    # In the background, so that errexit works in the command and a failure is still ours to report;
+    # in a process group of its own, as a shell's background commands ignore Ctrl-C and have to be
+    # ended as one.
     set -m
     "$@" >"$log" 2>&1 </dev/null &
     pid=$!
@@ -89,6 +100,9 @@ step() {
         tail -n "${SRB_LOG_LINES:-30}" "$log" >&2
         die "failed: $title (status $status; full output in $log)"
     fi
+    # For those who look for more in it.
+    # shellcheck disable=SC2034
+    STEP_LOG=$log
     say "$title: $(($(date +%s) - began)) s"
 }
 
@@ -97,15 +111,16 @@ spin() {
     local turn=0 marks='|/-+' last columns
     columns=$(tput cols 2>/dev/null || echo 80)
     while kill -0 "$1" 2>/dev/null; do
-        last=$(tail -c 400 "$3" 2>/dev/null | tr -d '\r' | grep -av '^[[:space:]]*$' | tail -n 1 || true)
+        last=$(tail -c 400 "$3" | tr -d '\r' | grep -a '[^[:space:]]' | tail -n 1) || true
         printf '\r\033[K%s' "$(printf '%s %s (%d s) %s' "${marks:turn++%4:1}" "$2" \
             $(($(date +%s) - $4)) "$last" | tr -cd '[:print:]' | cut -c1-$((columns - 1)))" >&2
         sleep 0.3
     done
 }
 
-# cached NAME FUNCTION: makes $CACHE/NAME by `FUNCTION TEMPDIR` unless it is there: built aside, renamed when whole,
-# one builder at a time. A builder that dies leaves a temporary folder only, which the next one removes.
+# cached NAME FUNCTION: makes $CACHE/NAME by `FUNCTION TEMPDIR` unless it is there: built aside,
+# renamed when whole, one builder at a time. A builder that dies leaves a temporary folder only,
+# which the next one removes.
 cached() {
     local name=$1 make=$2 final=$CACHE/$1 temp=$CACHE/tmp/$1
     [ -e "$final" ] && return 0
@@ -123,10 +138,12 @@ cached() {
     exec 9>&-
 }
 
-# inside TREE [SRC:DST[:ro]]... -- COMMAND...: runs COMMAND by chroot in TREE, which it cannot change. Its mounts and
-# processes live in namespaces of their own and go with them, however the command ends.
+# inside TREE [SRC:DST[:ro]]... -- COMMAND...: runs COMMAND by chroot in TREE, which it cannot
+# change. Its mounts and processes live in namespaces of their own and go with them, however the
+# command ends.
 inside() {
-    unshare --mount --propagation private --pid --fork --kill-child -- bash "$ROOT/scripts/enter.sh" "$@"
+    unshare --mount --propagation private --pid --fork --kill-child -- \
+        bash "$ROOT/scripts/enter.sh" "$@"
 }
 
 # The names of the cached trees; each hashes what goes into it, so a changed script makes a new one.
@@ -140,5 +157,6 @@ rootfs_name() {
     echo "rootfs-$(cd "$ROOT/scripts" && key rootfs.sh debian.sh)"
 }
 image_name() {
-    echo "image-$(key "$ROOT/scripts/image.sh" "$ROOT/tests/guest/initramfs" "$(rootfs_name)" "$(sdk_name)")"
+    echo "image-$(cd "$ROOT" && key scripts/image.sh tests/guest/initramfs "$(rootfs_name)" \
+        "$(sdk_name)")"
 }

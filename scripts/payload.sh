@@ -1,15 +1,21 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# Gathers what the guest sees below /srb: its init, the module, the programs, the demo. Builds what is not up to date,
-# the kernel's half beside the programs. Prints the folder's path.
+# Gathers what the guest sees below /srb: its init, the module, the programs, the demo. Builds what
+# is not up to date, the kernel's half beside the programs. Prints the folder's path.
 . "$(dirname "$0")/lib.sh"
 
 need_root "making what the VM runs"
 "$ROOT/scripts/sdk.sh"
 "$ROOT/scripts/module.sh" &
 MODULE=$!
-PROGRAMS=$("$ROOT/scripts/userspace.sh")
-wait $MODULE || exit
+# The error that is found first is the one to show, and ends the other build.
+ANSWER=$CACHE/tmp/programs.$$
+"$ROOT/scripts/userspace.sh" >"$ANSWER" &
+USERSPACE=$!
+trap 'rm -f "$ANSWER"; kill $MODULE $USERSPACE 2>/dev/null || true' EXIT
+wait -n
+wait -n
+PROGRAMS=$(cat "$ANSWER")
 
 PAYLOAD=$CACHE/payload-$(key "$ROOT")
 exec 9>"$CACHE/locks/$(basename "$PAYLOAD")"

@@ -1,12 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# Makes the Debian tree that the VM boots: the tools that users put on a block device, and udev, so that device nodes,
-# events and partitions come as users know them. No init system: tests/guest/init is the VM's first process.
+# Makes the Debian tree that the VM boots: the tools that users put on a block device, and udev, so
+# that device nodes, events and partitions come as users know them. No init system: tests/guest/init
+# is the VM's first process.
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/debian.sh"
 
-PACKAGES=udev,kmod,procps,util-linux,fdisk,parted,lvm2,dmsetup,xfsprogs,e2fsprogs,btrfs-progs,fio,iproute2,strace
-PACKAGES+=,curl,busybox-static,xz-utils,psmisc,less
+PACKAGES=udev,kmod,procps,util-linux,fdisk,parted,lvm2,dmsetup,xfsprogs,e2fsprogs,btrfs-progs,fio
+PACKAGES+=,iproute2,strace,curl,busybox-static,xz-utils,psmisc,less
 
 make_rootfs() {
     step "rootfs: Debian $SUITE with disk tools" debian_tree "$1" "$PACKAGES"

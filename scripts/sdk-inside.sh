@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# Runs inside the new sdk, on stdin, while its package lists are there: unpacks the stock kernel's packages below
-# /kernel-packages. They are not installed: their scripts would make an initramfs that nobody boots.
+# Runs inside the new sdk, on stdin, while its package lists are there: unpacks the stock kernel's
+# packages below /kernel-packages. They are not installed: their scripts would make an initramfs
+# that nobody boots.
 # usage: sdk-inside.sh SUITE
 set -eu
 
@@ -24,13 +25,15 @@ if [ "$release" != "${headers#linux-headers-}" ]; then
     exit 1
 fi
 
-# The image is split over several packages (vmlinuz, modules, configuration), all with the release in their name.
+# The image is split over several packages (vmlinuz, modules, configuration), all with the release
+# in their name.
 wanted="$image $headers"
 while :; do
     # shellcheck disable=SC2086
     more=$({
         printf '%s\n' $wanted
-        apt-cache depends --important $wanted | sed -n 's/^ *|*Depends: *//p' | grep -F -e "$release"
+        apt-cache depends --important $wanted | sed -n 's/^ *|*Depends: *//p' |
+            grep -F -e "$release"
     } | sort -u | tr '\n' ' ')
     [ "$more" != "$wanted" ] || break
     wanted=$more

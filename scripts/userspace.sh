@@ -1,12 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# Builds the programs for the VM, in the sdk: so they fit the VM's libc whatever the host's is, and the oldest compiler
-# that must build them builds them. The host's cargo fetches the crates beforehand; the sdk needs no network.
+# Builds the programs for the VM, in the sdk: so they fit the VM's libc whatever the host's is, and
+# the oldest compiler that must build them builds them. The host's cargo fetches the crates
+# beforehand; the sdk needs no network.
 # usage: userspace.sh            build; prints the folder of the programs
 #        userspace.sh ARGUMENT...  run the sdk's cargo with these arguments instead
 . "$(dirname "$0")/lib.sh"
 
-PROGRAMS=(-p srb-agent -p srbctl -p srb-playground -p srb-tests)
+PROGRAMS=(--bin srb-agent --bin srbctl --bin srb-playground --bin srb-guest-tests)
 
 make_vendor() {
     step "crates: fetching what Cargo.lock names" cargo vendor --quiet --locked --versioned-dirs \
@@ -16,12 +17,12 @@ make_vendor() {
 sdk_cargo() {
     inside "$SDK" "$ROOT:/src:ro" "$CACHE/$VENDOR:/vendor:ro" "$TARGET:/target" -- sh -c '
         cd /src && export CARGO_TARGET_DIR=/target CARGO_HOME=/target/home CARGO_NET_OFFLINE=true &&
-        exec nice cargo --config "source.crates-io.replace-with=\"vendored\"" \
+        exec cargo --config "source.crates-io.replace-with=\"vendored\"" \
             --config "source.vendored.directory=\"/vendor\"" "$@"' cargo "$@"
 }
 
 need_root "building for the VM"
-command -v cargo >/dev/null || die "'cargo' is missing: install a Rust toolchain (https://rustup.rs)."
+need_cargo
 "$ROOT/scripts/sdk.sh"
 SDK=$CACHE/$(sdk_name)
 VENDOR=vendor-$(key "$ROOT/Cargo.lock")
@@ -35,6 +36,6 @@ if [ $# -gt 0 ]; then
     sdk_cargo "$@"
 else
     SRB_LOG_LINES=${SRB_LOG_LINES:-60} step "programs for the VM" \
-        sdk_cargo build --release --locked "${PROGRAMS[@]}" --bins
+        sdk_cargo build --release --locked "${PROGRAMS[@]}"
     echo "$TARGET/release"
 fi

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# Makes all that a VM needs, as far as it is not there yet, and calls srb-vm with the arguments given.
+# Makes all that a VM needs, as far as it is not there yet, and calls srb-vm with the arguments
+# given.
 # usage: vm.sh run [--memory M] [--icount] [--disk SIZE] [--timeout S] -- COMMAND...
 #        vm.sh shell
 . "$(dirname "$0")/lib.sh"

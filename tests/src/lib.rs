@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Tests of srb as a whole: a launcher for virtual machines, and what runs inside them.
 //!
-//! [`vm`] boots Debian's stock kernel in QEMU and runs one command there; it is what the binary `srb-vm` calls.
-//! [`guest`] is the frame of the tests that run in such a machine, as root, against a real module; the binary
-//! `srb-guest-tests` holds them. Neither is of use to a running srb.
+//! [`vm`] boots Debian's stock kernel in QEMU and runs one command there; it is what the binary
+//! `srb-vm` calls. [`guest`] is the frame of the tests that run in such a machine, as root, against
+//! a real module; the binary `srb-guest-tests` holds them. Neither is of use to a running srb.
 
 pub mod guest;
 pub mod vm;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `srb-guest-tests`: the tests that run inside the VM, as root; `cargo test`'s options select among them.
+//! `srb-guest-tests`: the tests that run inside the VM, as root; `cargo test`'s options select
+//! among them.
 
 use std::path::Path;
 use std::process::ExitCode;

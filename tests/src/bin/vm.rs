@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `srb-vm`: runs a command, or a shell, in a VM with the stock kernel. `scripts/vm.sh` makes what it needs and calls it.
+//! `srb-vm`: runs a command, or a shell, in a VM with the stock kernel. `scripts/vm.sh` makes what
+//! it needs and calls it.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The kernel's log since a test's start, and what in it is a finding.
 //!
-//! Records come from `/dev/kmsg` (Documentation/ABI/testing/dev-kmsg): `PRIORITY,SEQUENCE,TIME,FLAGS;TEXT`, then lines
-//! that start with a space and are of no interest here.
+//! Records come from `/dev/kmsg` (Documentation/ABI/testing/dev-kmsg):
+//! `PRIORITY,SEQUENCE,TIME,FLAGS;TEXT`, then lines that start with a space and are of no interest
+//! here.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
@@ -67,7 +68,8 @@ impl Record {
         Some(Self { level: priority & 7, facility: priority >> 3, text })
     }
 
-    /// Whether a test that did not ask for it fails by this record. What the module itself says is never a finding.
+    /// Whether a test that did not ask for it fails by this record. What the module itself says is
+    /// never a finding.
     #[must_use]
     pub fn is_finding(&self) -> bool {
         let text = &self.text;

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The machine of a test: module loaded, playgrounds and agent running, URLs configured; and what a user does with it.
+//! The machine of a test: module loaded, playgrounds and agent running, URLs configured; and what a
+//! user does with it.
 //!
-//! All of it ends with its owner: a [`Device`] is detached, the [`Machine`] removes its URLs and ends the agent and the
-//! playgrounds. The module is unloaded by the check after the test ([`super::clean`]).
+//! All of it ends with its owner: a [`Device`] is detached, the [`Machine`] removes its URLs and
+//! ends the agent and the playgrounds. The module is unloaded by the check after the test
+//! ([`super::clean`]).
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
@@ -63,7 +65,8 @@ impl MachineBuilder {
         self
     }
 
-    /// Keeps the volumes in this folder (`/scratch/...` is the scratch disk) instead of one in memory.
+    /// Keeps the volumes in this folder (`/scratch/...` is the scratch disk) instead of one in
+    /// memory.
     #[must_use]
     pub fn data(mut self, folder: impl Into<PathBuf>) -> Self {
         self.data = folder.into();
@@ -93,8 +96,8 @@ impl MachineBuilder {
 
     /// Makes the machine.
     ///
-    /// # Errors
-    /// When the module does not load, or a daemon is not ready in time; the error has what they said.
+    /// # Errors When the module does not load, or a daemon is not ready in time; the error has what
+    /// they said.
     pub fn start(self) -> TestResult<Machine> {
         load_module(&self.parameters)?;
         let mut machine =

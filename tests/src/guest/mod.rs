@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The frame of the tests that run inside the VM, as root, against the real module.
 //!
-//! A test is a [`Case`]: a name, and a function that makes itself a [`Machine`] (module loaded, playground and agent
-//! running) and then does what a user does. The runner ([`suite`]) runs one at a time and, after each, whether it passed
-//! or not, looks whether the machine is [`clean`]: no device, URL, process or task stuck in the kernel is left, the module
-//! can be unloaded, and the kernel's log ([`kmsg`]) has nothing in it that it should not have. Whatever is found fails the
+//! A test is a [`Case`]: a name, and a function that makes itself a [`Machine`] (module loaded,
+//! playground and agent running) and then does what a user does. The runner ([`suite`]) runs one at
+//! a time and, after each, whether it passed or not, looks whether the machine is [`clean`]: no
+//! device, URL, process or task stuck in the kernel is left, the module can be unloaded, and the
+//! kernel's log ([`kmsg`]) has nothing in it that it should not have. Whatever is found fails the
 //! test that left it, and is then removed, so that the next one starts afresh.
 //!
 //! ```no_run

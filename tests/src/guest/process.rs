@@ -143,7 +143,8 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it; its output goes to `/run/NAME.log`, after what an earlier one of that name left there.
+    /// Starts it; its output goes to `/run/NAME.log`, after what an earlier one of that name left
+    /// there.
     ///
     /// # Errors
     /// When it cannot be started.

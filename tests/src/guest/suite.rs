@@ -48,7 +48,8 @@ impl Case {
         self
     }
 
-    /// Allows it to make the kernel log lines that contain this, such as the I/O errors that it provokes.
+    /// Allows it to make the kernel log lines that contain this, such as the I/O errors that it
+    /// provokes.
     #[must_use]
     pub fn allow_log(mut self, part: &str) -> Self {
         self.allowed.push(part.to_owned());
@@ -94,8 +95,8 @@ impl Case {
 /// How many lines of the kernel's log a failure shows.
 const TAIL: usize = 40;
 
-/// Runs the body in a thread of its own; one that is late gets its processes killed, and is left behind if that does
-/// not help.
+/// Runs the body in a thread of its own; one that is late gets its processes killed, and is left
+/// behind if that does not help.
 fn within(bound: Duration, body: Body) -> TestResult {
     let (done, end) = channel();
     let runner = thread::Builder::new().name("test".to_owned());
@@ -126,7 +127,8 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
     format!("panicked: {}", text.unwrap_or("(no text)"))
 }
 
-/// Runs those of the cases that the command line selects, as `cargo test` would: `[FILTER] [--exact] [--list]`...
+/// Runs those of the cases that the command line selects, as `cargo test` would: `[FILTER]
+/// [--exact] [--list]`...
 pub fn run(cases: Vec<Case>) -> Conclusion {
     let mut arguments = Arguments::from_args();
     // The machine is one.

@@ -61,7 +61,8 @@ pub fn devices() -> Vec<String> {
     names
 }
 
-/// The URLs that are configured, one per line of `urls` (or separated by commas); none without the module.
+/// The URLs that are configured, one per line of `urls` (or separated by commas); none without the
+/// module.
 #[must_use]
 pub fn urls() -> Vec<String> {
     let text = read(Path::new(CLASS).join("urls")).unwrap_or_default();

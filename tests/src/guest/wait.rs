@@ -9,7 +9,8 @@ use super::{Failed, TestResult};
 /// How often a condition is looked at.
 const STEP: Duration = Duration::from_millis(20);
 
-/// Waits until `condition` gives a value, at most for `bound`; `what` says in the error what was waited for.
+/// Waits until `condition` gives a value, at most for `bound`; `what` says in the error what was
+/// waited for.
 ///
 /// # Errors
 /// The condition's own error at once; else, when the bound is over, one that names `what`.

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What executes the guest's instructions.
 //!
-//! `/dev/kvm` exists on some machines that cannot run an unmodified kernel: QEMU then hangs in the boot loader. So KVM is
-//! used only after the same kernel has booted with it once; the answer is kept for as long as the host is up.
+//! `/dev/kvm` exists on some machines that cannot run an unmodified kernel: QEMU then hangs in the
+//! boot loader. So KVM is used only after the same kernel has booted with it once; the answer is
+//! kept for as long as the host is up.
 
 use std::fs;
 use std::path::Path;
@@ -25,8 +26,8 @@ pub enum Accel {
     Kvm,
     /// Translation, a host thread for each CPU.
     Tcg,
-    /// Translation in which the guest's clock counts instructions (one is a nanosecond): figures repeat, whatever else
-    /// the host does.
+    /// Translation in which the guest's clock counts instructions (one is a nanosecond): figures
+    /// repeat, whatever else the host does.
     Icount,
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! QEMU's command line, and its life: it dies with this process, and at the latest with its [`Qemu`].
+//! QEMU's command line, and its life: it dies with this process, and at the latest with its
+//! [`Qemu`].
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -135,7 +136,8 @@ fn arguments(options: &Options, accel: Accel, dir: &RunDir) -> Vec<OsString> {
 }
 
 fn kernel_command_line(job: &Job) -> String {
-    // A panic reboots at once, which with -no-reboot ends QEMU. A slow host must not look like a stall.
+    // A panic reboots at once, which with -no-reboot ends QEMU. A slow host must not look like a
+    // stall.
     let common = "console=ttyS0 panic=-1 quiet rcupdate.rcu_cpu_stall_timeout=120";
     match job {
         Job::Run(_) => format!("{common} srb.mode=run"),

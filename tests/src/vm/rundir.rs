@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A run's own folder: named after the process, removed with the run; what killed processes left goes first.
+//! A run's own folder: named after the process, removed with the run; what killed processes left
+//! goes first.
 
 use std::fs;
 use std::path::{Path, PathBuf};

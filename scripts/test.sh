@@ -1,0 +1,77 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# Runs all tests and adds them up: the last line is "N passed, N failed". Suites that cannot run
+# here print SKIP and why.
+. "$(dirname "$0")/lib.sh"
+
+PASSED=0
+FAILED=0
+OUTPUT=$(mktemp)
+BACKGROUND=()
+# What prepares the VM beside the host's tests is of no use without us.
+finish() {
+    rm -f "$OUTPUT"
+    [ ${#BACKGROUND[@]} = 0 ] || kill "${BACKGROUND[@]}" 2>/dev/null || true
+}
+trap finish EXIT
+
+# suite TITLE COMMAND...: runs it, shows its output, and adds up what libtest's and nextest's
+# summaries in it say.
+suite() {
+    local title=$1 status=0 passed failed
+    shift
+    say "--- $title"
+    "$@" 2>&1 </dev/null | tee "$OUTPUT" || status=$?
+    passed=$(count '([0-9]+) passed')
+    failed=$(count '([0-9]+) (failed|timed out)')
+    # A suite that does not build, or dies, has failed even if no test of it did.
+    [ "$status" = 0 ] || [ "$failed" != 0 ] || failed=1
+    PASSED=$((PASSED + passed))
+    FAILED=$((FAILED + failed))
+    say "--- $title: $passed passed, $failed failed"
+}
+
+# count PATTERN: the sum of the first group over the summary lines, colours removed.
+count() {
+    sed -E 's/\x1b\[[0-9;]*m//g' "$OUTPUT" | grep -E '^ *(Summary|test result:)' | grep -oE "$1" |
+        awk '{ sum += $1 } END { print sum + 0 }'
+}
+
+host_tests() {
+    if command -v cargo-nextest >/dev/null; then
+        cargo nextest run --workspace --locked --no-fail-fast --show-progress=none \
+            --status-level=fail --final-status-level=fail
+    else
+        cargo test --workspace --locked --no-fail-fast --lib --bins --tests
+    fi
+}
+
+# Everything else under `cfg(loom)` would be compiled anew, so it has a folder of its own.
+loom_tests() {
+    RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="$ROOT/target/loom" \
+        cargo test --release --locked -p srb-proto --lib --tests
+}
+
+cd "$ROOT"
+need_cargo
+command -v cargo-nextest >/dev/null ||
+    echo "SKIP: cargo-nextest (cargo install cargo-nextest): cargo test runs the host's tests"
+VM=yes
+if [ "$(id -u)" != 0 ]; then
+    VM=no
+elif [ ! -d "$CACHE/$(image_name)" ]; then
+    # Downloads and unpacking fit beside the compiler.
+    "$ROOT/scripts/image.sh" >/dev/null &
+    BACKGROUND+=($!)
+fi
+suite "tests on the host" host_tests
+suite "documentation tests" cargo test --workspace --locked --doc
+suite "ring and doorbell under loom" loom_tests
+if [ "$VM" = yes ]; then
+    suite "tests in the VM" "$ROOT/scripts/vm-tests.sh"
+else
+    echo "SKIP: tests in the VM: making its trees needs root: run 'sudo make test'"
+fi
+BACKGROUND=()
+echo "$PASSED passed, $FAILED failed"
+[ "$FAILED" = 0 ]
