@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The one kind of memory access that the shared algorithms use.
 //!
-//! The ring and the doorbell are written against [`Word`], so that the same text runs on `core` atomics in the
-//! agent, on the kernel's own atomics in the module (the kernel has a memory model of its own, and only its
-//! primitives are defined in it) and on loom's in the model checker.
+//! The ring and the doorbell are written against [`Word`], so that the same text runs on `core`
+//! atomics in the agent, on the kernel's own atomics in the module (the kernel has a memory model
+//! of its own, and only its primitives are defined in it) and on loom's in the model checker.
 
 /// A 64-bit word of memory that two parties share.
 ///

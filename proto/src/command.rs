@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The words that users write into sysfs: sizes, names, URLs, and the commands made of them.
 //!
-//! Past these parsers all values are valid; nothing is checked twice. Every rejection has a sentence
-//! ([`CommandError::reason`]) that the module logs and `srbctl` prints.
+//! Past these parsers all values are valid; nothing is checked twice. Every rejection has a
+//! sentence ([`CommandError::reason`]) that the module logs and `srbctl` prints.
 
 mod name;
 mod size;
@@ -105,7 +105,8 @@ pub fn parse_device(command: &[u8]) -> Result<&str, CommandError> {
     Ok(device)
 }
 
-/// Splits a comma-separated list of URLs, as `add_urls` and `remove_urls` take it, and parses each on its own.
+/// Splits a comma-separated list of URLs, as `add_urls` and `remove_urls` take it, and parses each
+/// on its own.
 pub fn parse_urls(
     command: &[u8],
 ) -> impl Iterator<Item = (&[u8], Result<RepositoryUrl, UrlError>)> {
@@ -166,7 +167,11 @@ mod tests {
         }
 
         #[test]
-        fn valid_commands_are_taken(volume in "[a-zA-Z0-9_.-]{2,40}x", device in "[a-z][a-z0-9]{0,30}", kib in 1u64..1 << 53) {
+        fn valid_commands_are_taken(
+            volume in "[a-zA-Z0-9_.-]{2,40}x",
+            device in "[a-z][a-z0-9]{0,30}",
+            kib in 1u64..1 << 53,
+        ) {
             let command = std::format!("{volume} {device}\n");
             prop_assert_eq!(parse_volume_and_device(command.as_bytes()), Ok((&*volume, &*device)));
             let command = std::format!("{volume} {kib}k\n");

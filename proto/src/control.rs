@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! The ioctls of `/dev/srb-control`, and the payloads of control requests.
 //!
-//! An agent opens the device, says [`Hello`] and so begins a session; it ends when that file is closed. For each
-//! worker it opens the device once more and joins ([`JOIN`]): [`ENTER`], poll(2) and the doorbell page of that file
-//! are then the worker's.
+//! An agent opens the device, says [`Hello`] and so begins a session; it ends when that file is
+//! closed. For each worker it opens the device once more and joins ([`JOIN`]): [`ENTER`], poll(2)
+//! and the doorbell page of that file are then the worker's.
 
 use core::mem::size_of;
 
@@ -14,6 +14,7 @@ const NONE: u32 = 0;
 const READ_WRITE: u32 = 3;
 
 /// As `_IOC()` of `<asm-generic/ioctl.h>`.
+#[cfg_attr(not(MODULE), expect(clippy::cast_possible_truncation, reason = "asserted first"))]
 const fn ioc(direction: u32, number: u32, bytes: usize) -> u32 {
     assert!(bytes < 1 << 14);
     direction << 30 | (bytes as u32) << 16 | TYPE << 8 | number
@@ -21,18 +22,23 @@ const fn ioc(direction: u32, number: u32, bytes: usize) -> u32 {
 
 /// Begins a session. Argument: [`Hello`].
 ///
-/// EPROTO: versions differ. EBUSY: an agent is connected. EINVAL: the file has begun or joined a session before.
+/// EPROTO: versions differ. EBUSY: an agent is connected. EINVAL: the file has begun or joined a
+/// session before.
 pub const HELLO: u32 = ioc(READ_WRITE, 1, size_of::<Hello>());
 /// Makes this file a worker's. Argument: [`Join`].
 ///
-/// ESTALE: no such session. EINVAL: no such worker, or the file is in use. EBUSY: the worker has a file.
+/// ESTALE: no such session. EINVAL: no such worker, or the file is in use. EBUSY: the worker has a
+/// file.
 pub const JOIN: u32 = ioc(READ_WRITE, 2, size_of::<Join>());
-/// Reads parameters and URLs. Argument: [`Config`]. On the session's file. ENOSPC: the URLs need `urls_bytes`.
+/// Reads parameters and URLs. Argument: [`Config`]. On the session's file. ENOSPC: the URLs need
+/// `urls_bytes`.
 pub const CONFIG: u32 = ioc(READ_WRITE, 3, size_of::<Config>());
-/// Reads one device: the first at or above `index`. Argument: [`DeviceInfo`]. ENOENT: there is none.
+/// Reads one device: the first at or above `index`. Argument: [`DeviceInfo`]. ENOENT: there is
+/// none.
 pub const DEVICE: u32 = ioc(READ_WRITE, 4, size_of::<DeviceInfo>());
-/// Reaps what the agent has completed on the worker's channels; with [`ENTER_WAIT`] then sleeps until there are
-/// submissions, or a signal (EINTR). Argument: flags. Returns how many completions were applied.
+/// Reaps what the agent has completed on the worker's channels; with [`ENTER_WAIT`] then sleeps
+/// until there are submissions, or a signal (EINTR). Argument: flags. Returns how many completions
+/// were applied.
 ///
 /// ESHUTDOWN: the session has ended: the agent was cut off, and its memory with it.
 pub const ENTER: u32 = ioc(NONE, 5, 0);
@@ -157,8 +163,8 @@ pub struct ActiveUrl {
     pub reserved: u32,
 }
 
-/// The reply to [`super::descriptor::Op::List`]: how many volumes there are in all, then as many names as there was
-/// room for, each followed by a newline.
+/// The reply to [`super::descriptor::Op::List`]: how many volumes there are in all, then as many
+/// names as there was room for, each followed by a newline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listing<'a> {
     /// Volumes on the server.

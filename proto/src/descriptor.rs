@@ -1,18 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Submission and completion entries, packed into words.
 //!
-//! | word | submission | completion |
-//! |---|---|---|
-//! | 0 | tag (bits 0–15), op (16–23), flags (24–31), generation (32–63) | tag (0–15), generation (32–63) |
-//! | 1 | first sector, or what the op says | status (0–31), bytes (32–63) |
-//! | 2 | bytes (0–31) | – |
+//! | word | bits | submission | completion |
+//! |---|---|---|---|
+//! | 0 | 0–15 | tag | tag |
+//! | 0 | 16–23 | op | zero |
+//! | 0 | 24–31 | flags | zero |
+//! | 0 | 32–63 | generation | generation |
+//! | 1 | 0–31 | first sector, or what the op says | status |
+//! | 1 | 32–63 | its upper half | bytes |
+//! | 2 | 0–31 | bytes | (no such word) |
 
 /// Words of a submission.
 pub const SUBMISSION_WORDS: usize = 3;
 /// Words of a completion.
 pub const COMPLETION_WORDS: usize = 2;
 
-/// The other side may have done this already: an earlier agent was given the request and did not complete it.
+/// The other side may have done this already: an earlier agent was given the request and did not
+/// complete it.
 const FLAG_REPEATED: u64 = 1;
 
 /// A request's place among those in flight on its channel.
@@ -61,7 +66,8 @@ pub enum Op {
     Open = 21,
     /// arg: device index; the agent stops serving and unmaps them.
     Close = 22,
-    /// arg: tag and generation ([`Submission::cancel_arg`]) of a control request that nobody waits for any more.
+    /// arg: tag and generation ([`Submission::cancel_arg`]) of a control request that nobody waits
+    /// for any more.
     Cancel = 23,
 }
 
@@ -127,6 +133,10 @@ impl Submission {
     ///
     /// # Errors
     /// A module of another version wrote it, or nobody did.
+    #[cfg_attr(
+        not(MODULE),
+        expect(clippy::cast_possible_truncation, reason = "a cast takes a field out")
+    )]
     pub const fn from_words(words: [u64; SUBMISSION_WORDS]) -> Result<Self, BadSubmission> {
         let [first, arg, len] = words;
         let Some(op) = Op::from_number((first >> 16) as u8) else {
@@ -154,6 +164,10 @@ impl Submission {
 
     /// Reads [`Self::cancel_arg`].
     #[must_use]
+    #[cfg_attr(
+        not(MODULE),
+        expect(clippy::cast_possible_truncation, reason = "a cast takes a field out")
+    )]
     pub const fn cancelled(arg: u64) -> (Tag, Generation) {
         (Tag(arg as u16), Generation((arg >> 32) as u32))
     }
@@ -168,7 +182,8 @@ pub struct Completion {
     pub generation: Generation,
     /// 0, or a negative errno.
     pub status: i32,
-    /// Bytes moved; of a control request, the bytes of the window that hold the reply or the error's details.
+    /// Bytes moved; of a control request, the bytes of the window that hold the reply or the
+    /// error's details.
     pub len: u32,
 }
 
@@ -182,8 +197,13 @@ impl Completion {
         ]
     }
 
-    /// From the ring; any words make a completion, which the module then holds against what it knows.
+    /// From the ring; any words make a completion, which the module then holds against what it
+    /// knows.
     #[must_use]
+    #[cfg_attr(
+        not(MODULE),
+        expect(clippy::cast_possible_truncation, reason = "a cast takes a field out")
+    )]
     pub const fn from_words(words: [u64; COMPLETION_WORDS]) -> Self {
         let [first, second] = words;
         Self {
@@ -217,18 +237,27 @@ mod tests {
         #[test]
         fn submissions_survive_or_are_refused(words: [u64; SUBMISSION_WORDS]) {
             if let Ok(submission) = Submission::from_words(words) {
-                prop_assert_eq!(submission.to_words(), [words[0], words[1], words[2] & 0xffff_ffff]);
+                let kept = [words[0], words[1], words[2] & 0xffff_ffff];
+                prop_assert_eq!(submission.to_words(), kept);
             }
         }
 
         #[test]
-        fn each_op_leads_back(number: u8, tag: u16, generation: u32, arg: u64, len: u32, repeated: bool) {
+        fn each_op_leads_back(
+            number: u8,
+            tag: u16,
+            generation: u32,
+            arg: u64,
+            len: u32,
+            repeated: bool,
+        ) {
             if let Some(op) = Op::from_number(number) {
                 prop_assert_eq!(op as u8, number);
                 let (tag, generation) = (Tag(tag), Generation(generation));
                 let submission = Submission { tag, op, repeated, generation, arg, len };
                 prop_assert_eq!(Submission::from_words(submission.to_words()), Ok(submission));
-                prop_assert_eq!(Submission::cancelled(Submission::cancel_arg(tag, generation)), (tag, generation));
+                let arg = Submission::cancel_arg(tag, generation);
+                prop_assert_eq!(Submission::cancelled(arg), (tag, generation));
             }
         }
     }

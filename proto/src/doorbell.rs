@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Which channels have something to say, and whether somebody must be woken for it.
 //!
-//! A worker serves one queue of many devices. Each of its channels has one bit in a [`ReadySet`]; whoever publishes
-//! on a channel sets the bit, the receiver takes all bits at once, so that finding work costs the same with one
-//! device as with 4,096. [`Sleeper`] lets the producer leave out the wake-up while the receiver is awake.
+//! A worker serves one queue of many devices. Each of its channels has one bit in a [`ReadySet`];
+//! whoever publishes on a channel sets the bit, the receiver takes all bits at once, so that
+//! finding work costs the same with one device as with 4,096. [`Sleeper`] lets the producer leave
+//! out the wake-up while the receiver is awake.
 //!
 //! # Memory order
-//! Both are Dekker's pattern: each side writes its own word, passes a full barrier, then reads the other's. At least
-//! one of the two sees what the other wrote.
-//! - publish, **fence**, read bit / take bit (a full barrier), read tail: a producer that finds its bit still set
-//!   may leave it, for the receiver takes the bit later and then sees the entry.
-//! - set bit (full), read summary / take summary (full), take bits: a bit is never set under a summary that nobody
-//!   looks at again.
+//! Both are Dekker's pattern: each side writes its own word, passes a full barrier, then reads the
+//! other's. At least one of the two sees what the other wrote.
+//! - publish, **fence**, read bit / take bit (a full barrier), read tail: a producer that finds its
+//!   bit still set may leave it, for the receiver takes the bit later and then sees the entry.
+//! - set bit (full), read summary / take summary (full), take bits: a bit is never set under a
+//!   summary that nobody looks at again.
 //! - set bit (full), read `sleeping` / set `sleeping`, **fence**, read summary: no wake-up is lost.
 //!
 //! `tests/loom.rs` checks each of the three.
@@ -25,7 +26,8 @@ pub const WORDS: usize = 64;
 /// How many members a set can have.
 pub const CAPACITY: usize = BITS * WORDS;
 
-/// A set of channel indices below [`CAPACITY`] with one taker. Each index has one inserter at a time.
+/// A set of channel indices below [`CAPACITY`] with one taker. Each index has one inserter at a
+/// time.
 #[derive(Debug)]
 pub struct ReadySet<'a, W> {
     summary: &'a W,
@@ -52,13 +54,15 @@ impl<'a, W: Word> ReadySet<'a, W> {
         let Some(word) = self.words.get(at) else {
             return;
         };
-        // ORDERING: full, between the publication and the look at the bit; pairs with the swap in `take`.
+        // ORDERING: full, between the publication and the look at the bit; pairs with the swap in
+        // `take`.
         W::fence_full();
         if word.load_relaxed() & bit != 0 {
             return;
         }
         word.fetch_or_full(bit);
-        // ORDERING: the full barrier of fetch_or stands between the bit and the look at the summary.
+        // ORDERING: the full barrier of fetch_or stands between the bit and the look at the
+        // summary.
         let summary_bit = 1u64 << (at % BITS);
         if self.summary.load_relaxed() & summary_bit == 0 {
             self.summary.fetch_or_full(summary_bit);
@@ -100,7 +104,8 @@ impl<'a, W: Word> Sleeper<'a, W> {
         Self { sleeping }
     }
 
-    /// For the receiver: says that it goes to sleep. True if it may; false if `work` has come meanwhile.
+    /// For the receiver: says that it goes to sleep. True if it may; false if `work` has come
+    /// meanwhile.
     pub fn prepare(&self, work: &ReadySet<'_, W>) -> bool {
         self.sleeping.store_relaxed(1);
         // ORDERING: full, between the flag and the look at the work; pairs with `must_wake`.
@@ -112,14 +117,17 @@ impl<'a, W: Word> Sleeper<'a, W> {
         false
     }
 
-    /// For the receiver: says that it is awake, and needs no wake-up for work that comes from now on.
+    /// For the receiver: says that it is awake, and needs no wake-up for work that comes from now
+    /// on.
     pub fn awake(&self) {
         self.sleeping.store_relaxed(0);
     }
 
-    /// For a producer, after [`ReadySet::insert`]: whether the receiver must be woken. True once for each sleep.
+    /// For a producer, after [`ReadySet::insert`]: whether the receiver must be woken. True once
+    /// for each sleep.
     pub fn must_wake(&self) -> bool {
-        // ORDERING: full, between the insertion (which may have found its bit set) and the look at the flag.
+        // ORDERING: full, between the insertion (which may have found its bit set) and the look at
+        // the flag.
         W::fence_full();
         self.sleeping.load_relaxed() != 0 && self.sleeping.swap_full(0) != 0
     }
@@ -200,7 +208,8 @@ mod tests {
                     model.insert(step);
                     prop_assert!(!memory.set().is_empty());
                 } else {
-                    prop_assert_eq!(memory.take(), std::mem::take(&mut model).into_iter().collect::<Vec<_>>());
+                    let expected: Vec<_> = std::mem::take(&mut model).into_iter().collect();
+                    prop_assert_eq!(memory.take(), expected);
                     prop_assert!(memory.set().is_empty());
                 }
             }

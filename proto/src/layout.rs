@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! Where things lie in the memory that the module and the agent share, and where that memory is mapped.
+//! Where things lie in the memory that the module and the agent share, and where that memory is
+//! mapped.
 //!
-//! Three kinds of memory exist, all made by the module for one agent session and mapped from `/dev/srb-control` at
-//! the offset that [`Mapping::offset`] gives:
+//! Three kinds of memory exist, all made by the module for one agent session and mapped from
+//! `/dev/srb-control` at the offset that [`Mapping::offset`] gives:
 //! - a [`DoorbellPage`] for each worker;
-//! - a channel for each device and queue: [`ChannelHeader`], submission ring, completion ring, and a window of
-//!   data for each tag. Windows have addresses from the start; pages come on first use;
+//! - a channel for each device and queue: [`ChannelHeader`], submission ring, completion ring, and
+//!   a window of data for each tag. Windows have addresses from the start; pages come on first use;
 //! - the control channel: the same with a smaller [`Geometry`].
 //!
 //! All numbers have the machine's byte order: both sides run on it.
@@ -17,7 +18,8 @@ use super::doorbell;
 
 /// `srb-ring` in ASCII, at the start of each channel and of the handshake.
 pub const MAGIC: u64 = u64::from_be_bytes(*b"srb-ring");
-/// Version of everything in this crate that crosses the boundary. Different versions refuse each other.
+/// Version of everything in this crate that crosses the boundary. Different versions refuse each
+/// other.
 pub const ABI_VERSION: u32 = 1;
 /// Unit of mapping, in bytes.
 pub const PAGE_BYTES: usize = 4096;
@@ -43,7 +45,8 @@ pub struct Line {
     pub word: u64,
 }
 
-/// The first page of a channel. The module writes all but `completion_tail`, and reads nothing but that back.
+/// The first page of a channel. The module writes all but `completion_tail`, and reads nothing but
+/// that back.
 #[repr(C)]
 #[derive(Debug)]
 pub struct ChannelHeader {
@@ -151,6 +154,12 @@ impl Geometry {
     pub const fn window_pages(self) -> usize {
         self.window_bytes as usize / PAGE_BYTES
     }
+    const fn check(self) {
+        assert!(self.depth.is_power_of_two());
+        assert!(self.window_bytes as usize % PAGE_BYTES == 0);
+        // A channel ends before the next one's offset begins.
+        assert!(self.total_bytes() as u64 <= 1 << QUEUE_SHIFT);
+    }
 }
 
 /// What can be mapped from `/dev/srb-control`.
@@ -225,15 +234,8 @@ const _: () = {
     assert!(size_of::<DoorbellPage>() == 1216);
     assert!(offset_of!(DoorbellPage, submit_words) == 192);
     assert!(offset_of!(DoorbellPage, complete_words) == 704);
-    let mut i = 0;
-    while i < 2 {
-        let geometry = [DATA, CONTROL][i];
-        assert!(geometry.depth.is_power_of_two());
-        assert!(geometry.window_bytes as usize % PAGE_BYTES == 0);
-        // A channel ends before the next one's offset begins.
-        assert!(geometry.total_bytes() as u64 <= 1 << QUEUE_SHIFT);
-        i += 1;
-    }
+    DATA.check();
+    CONTROL.check();
     assert!(MAX_QUEUES <= CONTROL_WORKER as usize);
     assert!(MAX_DEVICES <= 1 << (KIND_SHIFT - DEVICE_SHIFT));
 };
@@ -246,7 +248,8 @@ mod tests {
     proptest! {
         #[test]
         fn each_offset_leads_back(device in 0..MAX_DEVICES as u32, queue in 0..MAX_QUEUES as u32) {
-            for mapping in [Mapping::Channel { device, queue }, Mapping::Doorbell { worker: queue }, Mapping::Control] {
+            let channel = Mapping::Channel { device, queue };
+            for mapping in [channel, Mapping::Doorbell { worker: queue }, Mapping::Control] {
                 prop_assert_eq!(Mapping::at(mapping.offset()), Some(mapping));
                 prop_assert_eq!(Mapping::at(mapping.offset() + PAGE_BYTES as u64), None);
             }

@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! A single-producer, single-consumer ring of fixed-size entries in shared memory.
 //!
-//! A tag is the credit for one entry: at most `depth` requests are in flight, and the ring has at least as many
-//! entries, so a producer that only sends entries for tags it holds never meets a full ring. That is why no consumer
-//! index lies in shared memory: nobody would read it. A producer that breaks the rule overwrites its own entries,
-//! and the consumer notices at the next look ([`Overrun`]).
+//! A tag is the credit for one entry: at most `depth` requests are in flight, and the ring has at
+//! least as many entries, so a producer that only sends entries for tags it holds never meets a
+//! full ring. That is why no consumer index lies in shared memory: nobody would read it. A producer
+//! that breaks the rule overwrites its own entries, and the consumer notices at the next look
+//! ([`Overrun`]).
 //!
 //! # Invariants
-//! - Indices count entries since the ring was made and wrap at 2^64; an entry's place is its index modulo the
-//!   capacity, a power of two.
+//! - Indices count entries since the ring was made and wrap at 2^64; an entry's place is its index
+//!   modulo the capacity, a power of two.
 //! - Each side keeps its own index in private memory and never reads it back from the shared one.
 //!
 //! # Memory order
-//! `Producer::publish` stores the tail with release, after the entries' relaxed stores; `Consumer::pop` loads the
-//! tail with acquire before it loads entries. A place is written again only after its entry's tag came back through
-//! the opposite ring, whose own release and acquire order the consumer's loads before the new stores.
-//! `tests/loom.rs` checks both.
+//! `Producer::publish` stores the tail with release, after the entries' relaxed stores;
+//! `Consumer::pop` loads the tail with acquire before it loads entries. A place is written again
+//! only after its entry's tag came back through the opposite ring, whose own release and acquire
+//! order the consumer's loads before the new stores. `tests/loom.rs` checks both.
 
 use super::atomic::Word;
 
@@ -42,12 +43,19 @@ impl<'a, W: Word, const N: usize> Shared<'a, W, N> {
         (exact && capacity.is_power_of_two()).then_some(Self { tail, entries })
     }
 
+    #[cfg_attr(
+        not(MODULE),
+        expect(clippy::arithmetic_side_effects, reason = "`new` refuses N = 0")
+    )]
     fn capacity(&self) -> u64 {
         (self.entries.len() / N) as u64
     }
 
+    #[cfg_attr(
+        not(MODULE),
+        expect(clippy::cast_possible_truncation, reason = "below the capacity, a usize")
+    )]
     fn entry(&self, index: u64) -> &'a [W] {
-        // The mask keeps the place below the capacity, which is a usize.
         let place = (index & self.capacity().wrapping_sub(1)) as usize;
         let start = place.wrapping_mul(N);
         self.entries.get(start..start.wrapping_add(N)).unwrap_or(&[])
@@ -176,7 +184,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against a queue that cannot be wrong: entries come out once, whole and in order, after their publication.
+        /// Against a queue that cannot be wrong: entries come out once, whole and in order, after
+        /// their publication.
         #[test]
         fn behaves_as_a_queue(steps in proptest::collection::vec(0u8..3, 0..400)) {
             let (tail, entries) = (AtomicU64::new(0), words(16));

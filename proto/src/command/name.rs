@@ -64,8 +64,8 @@ pub fn check_volume_name(name: &str) -> Result<(), NameError> {
 
 /// Checks the name of a device.
 ///
-/// Beyond the rules for volumes it may have only characters that reach /dev unchanged: sysfs and devtmpfs take `!`
-/// for a slash, and udev replaces what is not on its list.
+/// Beyond the rules for volumes it may have only characters that reach /dev unchanged: sysfs and
+/// devtmpfs take `!` for a slash, and udev replaces what is not on its list.
 ///
 /// # Errors
 /// See [`NameError`].
@@ -79,7 +79,8 @@ pub fn check_device_name(name: &str) -> Result<(), NameError> {
     }
 }
 
-/// The bytes of `name` as one segment of a URL's path: all but RFC 3986's unreserved characters percent-encoded.
+/// The bytes of `name` as one segment of a URL's path: all but RFC 3986's unreserved characters
+/// percent-encoded.
 pub fn encoded(name: &str) -> impl Iterator<Item = u8> + '_ {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
