@@ -28,8 +28,9 @@ impl Word for SharedWord {
         self.0.xchg(value, Full)
     }
     fn fetch_or_full(&self, bits: u64) -> u64 {
-        // The kernel's Rust atomics have no fetch_or. A hostile agent can make a round fail, so rounds are bounded;
-        // after the last one the bits are set at the price of those that the agent has just changed itself.
+        // The kernel's Rust atomics have no fetch_or. A hostile agent can make a round fail, so
+        // rounds are bounded; after the last one the bits are set at the price of those that the
+        // agent has just changed itself.
         let mut old = self.0.load(Relaxed);
         for _ in 0..64 {
             match self.0.cmpxchg(old, old | bits, Full) {

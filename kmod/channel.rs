@@ -1,21 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! One queue of one device: which requests are in flight, and the rings that carry them.
 //!
-//! Before: [`crate::queue`] brings requests from the block layer. After: the agent's worker takes them from the
-//! submission ring; its ENTER ioctl calls [`Channel::reap`], which ends them.
+//! Before: [`crate::queue`] brings requests from the block layer. After: the agent's worker takes
+//! them from the submission ring; its ENTER ioctl calls [`Channel::reap`], which ends them.
 //!
-//! A channel lives as long as its device. Its [`Link`] lives as long as an agent session: new memory, empty rings.
-//! Requests that an agent leaves behind go back to the block layer and come again through the next one.
+//! A channel lives as long as its device. Its [`Link`] lives as long as an agent session: new
+//! memory, empty rings. Requests that an agent leaves behind go back to the block layer and come
+//! again through the next one.
 //!
 //! # Invariants
-//! - A slot that is not `Idle` belongs to the request with its tag: the block layer does not use the tag again until
-//!   the request has been ended or requeued, which happens after the slot became `Idle`; or to nobody any more
-//!   (`Quarantined`), in a device that is going away.
+//! - A slot that is not `Idle` belongs to the request with its tag: the block layer does not use
+//!   the tag again until the request has been ended or requeued, which happens after the slot
+//!   became `Idle`; or to nobody any more (`Quarantined`), in a device that is going away.
 //! - `active` counts the slots that are not `Idle`.
 //! - A slot's generation changes with each submission, so that a completion fits at most once.
 //!
 //! # Lock order
-//! `state` is taken in process context, with nothing but [`crate::session::Worker`]'s gate below it.
+//! `state` is taken in process context, with nothing but [`crate::session::Worker`]'s gate below
+//! it.
 
 use crate::{
     device::Fate,
@@ -32,8 +34,8 @@ use crate::{
     session::Session,
 };
 use kernel::{
-    alloc::flags::GFP_ATOMIC,
     alloc::flags::__GFP_NOWARN,
+    alloc::flags::GFP_ATOMIC,
     new_spinlock,
     prelude::*,
     sync::{Arc, SpinLock},
@@ -199,17 +201,17 @@ impl Channel {
             state.idle_rounds = 0;
             link
         };
-        let filled = memory.back(tag, bytes, GFP_ATOMIC | __GFP_NOWARN).and_then(|()| {
-            match direction {
+        let filled =
+            memory.back(tag, bytes, GFP_ATOMIC | __GFP_NOWARN).and_then(|()| match direction {
                 Direction::Read => Ok(()),
                 Direction::Write => memory.fill_from(tag, &request),
-            }
-        });
+            });
         let mut state = self.state.lock();
         let verdict = match filled {
             Err(error) if error == ENOMEM => Verdict::Later,
             Err(error) => Verdict::Failed(error),
-            // Whoever fails what is in flight on a dying device sets `dying` first and takes the lock then.
+            // Whoever fails what is in flight on a dying device sets `dying` first and takes the
+            // lock then.
             Ok(()) if self.fate.is_dying() => Verdict::Failed(EIO),
             Ok(()) if !state.is_linked_to(session) => Verdict::Parked,
             Ok(()) => {
@@ -352,20 +354,18 @@ impl Channel {
 
     /// Joins the channel to a new session. Everything in flight has been taken back before.
     pub(crate) fn link(&self, session: Arc<Session>, memory: Arc<Memory>) {
-        let link = Link {
-            session,
-            memory,
-            submissions: Producer::new(),
-            completions: Consumer::new(),
-        };
+        let link =
+            Link { session, memory, submissions: Producer::new(), completions: Consumer::new() };
         let old = self.state.lock().link.replace(link);
         drop(old);
     }
 
-    /// Parts the channel from its session: takes the memory away from the agent, requeues what was in flight.
+    /// Parts the channel from its session: takes the memory away from the agent, requeues what was
+    /// in flight.
     ///
-    /// `queue_rq` may hold references to the memory and the session in its RCU read section, where the last one must
-    /// not go. So they stay here until the caller has waited for a grace period and calls [`Self::retire`].
+    /// `queue_rq` may hold references to the memory and the session in its RCU read section, where
+    /// the last one must not go. So they stay here until the caller has waited for a grace period
+    /// and calls [`Self::retire`].
     pub(crate) fn unlink(&self) {
         let memory = {
             let mut state = self.state.lock();
@@ -390,19 +390,22 @@ impl Channel {
         self.state.lock().take_in_flight(left)
     }
 
-    /// Ends all that is in flight with EIO. Only for a device that is going away: the slots are lost.
+    /// Ends all that is in flight with EIO. Only for a device that is going away: the slots are
+    /// lost.
     pub(crate) fn fail_in_flight(&self) {
         while let Some(request) = self.take_in_flight(|| Use::Quarantined) {
             request.end(Err(EIO));
         }
     }
 
-    /// A request has passed its deadline: if the agent has it, the agent is stuck and loses its session.
+    /// A request has passed its deadline: if the agent has it, the agent is stuck and loses its
+    /// session.
     pub(crate) fn timed_out(&self, request: usize, tag: usize) {
         let mut state = self.state.lock();
-        let held = state.slot(tag).is_ok_and(
-            |slot| matches!(&slot.used, Use::InFlight { request: held, .. } if held.address() == request),
-        );
+        let held = state.slot(tag).is_ok_and(|slot| match &slot.used {
+            Use::InFlight { request: held, .. } => held.address() == request,
+            _ => false,
+        });
         if let (true, Some(link)) = (held, &state.link) {
             link.session.cut_off("a request has passed its deadline");
         }
@@ -420,8 +423,8 @@ impl Channel {
         self.state.lock().link.is_some()
     }
 
-    /// Gives the windows' pages back if the channel has been idle for some rounds. Returns whether it did; then
-    /// requests may have been turned away meanwhile, and the queue must be run.
+    /// Gives the windows' pages back if the channel has been idle for some rounds. Returns whether
+    /// it did; then requests may have been turned away meanwhile, and the queue must be run.
     pub(crate) fn reclaim_if_idle(&self) -> bool {
         let memory = {
             let mut state = self.state.lock();

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `/dev/srb-control`: where the agent comes in.
 //!
-//! A file is fresh, then a session's or a worker's for good. Everything that arrives here is hostile until checked.
+//! A file is fresh, then a session's or a worker's for good. Everything that arrives here is
+//! hostile until checked.
 
 use crate::{
     ffi::{
@@ -27,13 +28,15 @@ use kernel::{
     uaccess::{UserPtr, UserSlice},
 };
 
-/// An argument of an ioctl, with a layout of its own so that the kernel's traits can be implemented for it.
+/// An argument of an ioctl, with a layout of its own so that the kernel's traits can be implemented
+/// for it.
 #[repr(transparent)]
 struct Argument<T>(T);
 
 // SAFETY: proto's arguments are integers and arrays of them, and any bits make such.
 unsafe impl<T: IoctlArgument> FromBytes for Argument<T> {}
-// SAFETY: proto's arguments have no padding: their sizes are the sums of their fields', as proto asserts.
+// SAFETY: proto's arguments have no padding: their sizes are the sums of their fields', as proto
+// asserts.
 unsafe impl<T: IoctlArgument> AsBytes for Argument<T> {}
 
 /// The structs that ioctls take.
@@ -101,8 +104,8 @@ impl Handle {
         }
     }
 
-    /// Some process closes its copy of the file. If it is the agent on its way out, others may still hold the file
-    /// (a forked child), but nobody serves it any more.
+    /// Some process closes its copy of the file. If it is the agent on its way out, others may
+    /// still hold the file (a forked child), but nobody serves it any more.
     pub(crate) fn flush(&self, exiting: bool) {
         if let Some(Role::Session(session)) = self.role.as_ref() {
             if exiting && session.is_caller() {
@@ -163,7 +166,7 @@ impl Handle {
         hello.abi_version = ABI_VERSION;
         if theirs != ABI_VERSION {
             log::error!(
-                "an agent of ABI version {} was refused: this module speaks {}; install both from one release\n",
+                "an agent of ABI version {} was refused, this module speaks {}: install matching ones\n",
                 theirs,
                 ABI_VERSION
             );
@@ -262,4 +265,3 @@ fn fill(field: &mut [u8], text: &str) {
         *to = from;
     }
 }
-

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What the control files do: each command from its text to its end, and undone if it fails half-way.
+//! What the control files do: each command from its text to its end, and undone if it fails
+//! half-way.
 //!
-//! Before: [`crate::sysfs`], in the context of the process that writes. After: the agent by [`control::call`], the
-//! device by [`Device`]. No lock is held while anybody is waited for; what must not run twice at a time is held off
-//! by the volume's operation in the registry.
+//! Before: [`crate::sysfs`], in the context of the process that writes. After: the agent by
+//! [`control::call`], the device by [`Device`]. No lock is held while anybody is waited for; what
+//! must not run twice at a time is held off by the volume's operation in the registry.
 //!
 //! # Errors
 //! As docs/ABI lists them for each file. Every failure is logged here, once.
@@ -16,8 +17,8 @@ use crate::{
     log::{self, Printable},
     proto::{
         command::{
-            parse_device, parse_urls, parse_volume, parse_volume_and_device,
-            parse_volume_and_size, CommandError,
+            parse_device, parse_urls, parse_volume, parse_volume_and_device, parse_volume_and_size,
+            CommandError,
         },
         control::{Listing, LISTING_HEAD_BYTES},
         descriptor::Op,
@@ -41,19 +42,22 @@ fn malformed(command: &str, text: &[u8], error: CommandError) -> Error {
 }
 
 /// Logs why a command failed, in the agent's words if it had any.
-fn failed(command: &str, volume: &VolumeName, failure: Failure) -> Error {
+fn failed(command: &str, volume: &str, failure: Failure) -> Error {
     let number = failure.error.to_errno();
     let shown = failure.details.get(..failure.details.len().min(700)).unwrap_or_default();
     let reason: &[u8] = match failure.error {
         _ if !shown.is_empty() => shown,
         error if error == ENOTCONN => b"no agent is connected: start srb-agent",
         error if error == EDESTADDRREQ => b"no URL is configured: write one to add_urls",
-        error if error == EBUSY => b"the volume is attached, or another command for it is under way",
+        error if error == EBUSY => {
+            b"the volume is attached, or another command for it is under way"
+        }
         error if error == EINTR => b"interrupted",
         error if error == ETIMEDOUT => b"the agent did not answer in time",
         _ => b"refused",
     };
-    log::error!("{} {}: {} (error {})\n", command, volume.as_str(), Printable(reason), number);
+    let space = if volume.is_empty() { "" } else { " " };
+    log::error!("{command}{space}{volume}: {} (error {})\n", Printable(reason), number);
     failure.error
 }
 
@@ -65,7 +69,8 @@ fn check_urls() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Visits each URL of a list; the first error is the command's, and keeps no other URL from being handled.
+/// Visits each URL of a list; the first error is the command's, and keeps no other URL from being
+/// handled.
 fn each_url(
     command: &str,
     text: &[u8],
@@ -128,7 +133,7 @@ pub(crate) fn create(text: &[u8]) -> Result {
         drop(operation);
         Ok(())
     };
-    created().map_err(|failure| failed("create", &volume, failure))?;
+    created().map_err(|failure| failed("create", name, failure))?;
     log::info!("volume {} created, {} bytes\n", name, size);
     Ok(())
 }
@@ -147,7 +152,8 @@ pub(crate) fn extend(text: &[u8]) -> Result {
             return Err(failure);
         }
         check_urls()?;
-        // A device that is smaller than its volume is left by an extend that was interrupted: do the rest of it.
+        // A device that is smaller than its volume is left by an extend that was interrupted: do
+        // the rest of it.
         let repeated = device.is_some();
         control::call_marked(Op::Extend, size, name.as_bytes(), repeated, Wait::Interruptible)?;
         if let Some(device) = &device {
@@ -156,7 +162,7 @@ pub(crate) fn extend(text: &[u8]) -> Result {
         drop(operation);
         Ok(())
     };
-    extended().map_err(|failure| failed("extend", &volume, failure))?;
+    extended().map_err(|failure| failed("extend", name, failure))?;
     log::info!("volume {} extended to {} bytes\n", name, size);
     Ok(())
 }
@@ -172,7 +178,7 @@ pub(crate) fn destroy(text: &[u8]) -> Result {
         drop(operation);
         Ok(())
     };
-    destroyed().map_err(|failure| failed("destroy", &volume, failure))?;
+    destroyed().map_err(|failure| failed("destroy", name, failure))?;
     log::info!("volume {} destroyed\n", name);
     Ok(())
 }
@@ -191,7 +197,7 @@ pub(crate) fn attach(text: &[u8]) -> Result {
             );
             return EEXIST;
         }
-        failed("attach", &volume, failure)
+        failed("attach", volume_name, failure)
     });
     let device = attached?;
     log::device_info!(
@@ -218,7 +224,8 @@ fn attach_volume(volume: &VolumeName, name: &DeviceName) -> Result<Arc<Device>, 
     let size = reply.as_slice().try_into().map(u64::from_ne_bytes).map_err(|_| EPROTO)?;
     if size < SECTOR_BYTES || size > i64::MAX as u64 {
         let mut failure = Failure::from(EINVAL);
-        let reason = b"the volume's size is less than a sector or more than 2^63-1: extend it first";
+        let reason =
+            b"the volume's size is less than a sector or more than 2^63-1: extend it first";
         failure.details.extend_from_slice(reason, GFP_KERNEL)?;
         return Err(failure);
     }
@@ -298,7 +305,8 @@ fn detach_device(name: &DeviceName) -> Result {
     Ok(())
 }
 
-/// Detaches everything, at the module's end: nobody has a device open, for that would hold the module.
+/// Detaches everything, at the module's end: nobody has a device open, for that would hold the
+/// module.
 pub(crate) fn detach_all() {
     registry::for_each_device(|device| {
         if let Err(error) = detach_device(device.name()) {
@@ -307,17 +315,15 @@ pub(crate) fn detach_all() {
     });
 }
 
-/// `volumes`: calls `show` with each name, until it says that there is no more room. Returns how many were left out.
+/// `volumes`: calls `show` with each name, until it says that there is no more room. Returns how
+/// many were left out.
 pub(crate) fn volumes(mut show: impl FnMut(&str) -> bool) -> Result<u64> {
     let listed = || -> Result<KVec<u8>, Failure> {
         check_urls()?;
         let room = u64::from(CONTROL.window_bytes) - LISTING_HEAD_BYTES as u64;
         control::call(Op::List, room, &[], Wait::Interruptible)
     };
-    let reply = listed().map_err(|failure| {
-        let nothing = VolumeName::new("");
-        nothing.map_or_else(|error| error, |name| failed("volumes", &name, failure))
-    })?;
+    let reply = listed().map_err(|failure| failed("volumes", "", failure))?;
     let listing = Listing::from_bytes(&reply).ok_or(EPROTO)?;
     let mut shown = 0u64;
     for name in listing.names.split(|byte| *byte == b'\n').filter(|name| !name.is_empty()) {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The control channel: what sysfs asks of the agent, and its answers.
 //!
-//! Before: [`crate::commands`] makes a [`Request`] and waits. After: the agent's control worker takes it from the
-//! ring; its ENTER ioctl calls [`reap`], which wakes the waiter. A request that an agent leaves behind is handed to
-//! the next one, marked as repeated; its waiter waits on, until [`fail_all`] says that no agent came.
+//! Before: [`crate::commands`] makes a [`Request`] and waits. After: the agent's control worker
+//! takes it from the ring; its ENTER ioctl calls [`reap`], which wakes the waiter. A request that
+//! an agent leaves behind is handed to the next one, marked as repeated; its waiter waits on, until
+//! [`fail_all`] says that no agent came.
 //!
 //! # Lock order
 //! `CONTROL` → a request's `outcome`. A waiter holds neither while it sleeps on another's work.
@@ -96,10 +97,13 @@ struct Pending {
     repeated: bool,
 }
 
-#[derive(Default)]
 struct Slot {
     generation: Generation,
     pending: Option<Pending>,
+}
+
+impl Slot {
+    const EMPTY: Self = Self { generation: Generation(0), pending: None };
 }
 
 struct Link {
@@ -121,7 +125,7 @@ global_lock! {
     // SAFETY: `init` runs before anything else of the module.
     unsafe(uninit) static CONTROL_STATE: Mutex<Control> = Control {
         link: None,
-        slots: [const { Slot { generation: Generation(0), pending: None } }; CONTROL.depth as usize],
+        slots: [const { Slot::EMPTY }; CONTROL.depth as usize],
         queued: KVec::new(),
         exiting: false,
     };
@@ -145,8 +149,8 @@ pub(crate) enum Wait {
 
 /// Asks the agent and waits for its answer, the payload of the reply.
 ///
-/// ENOTCONN: no agent. EINTR: a signal came; the agent is told to undo what it began. ETIMEDOUT: no answer in time.
-/// EDEADLK: the caller is the agent. Else what the agent answers.
+/// ENOTCONN: no agent. EINTR: a signal came; the agent is told to undo what it began. ETIMEDOUT: no
+/// answer in time. EDEADLK: the caller is the agent. Else what the agent answers.
 pub(crate) fn call(op: Op, arg: u64, payload: &[u8], wait: Wait) -> Result<KVec<u8>, Failure> {
     call_marked(op, arg, payload, false, wait)
 }
@@ -206,7 +210,8 @@ impl Request {
                 return outcome;
             }
             if let Wait::AtMost(_) = wait {
-                // A pending signal must not turn a bounded wait into none: look again after short naps.
+                // A pending signal must not turn a bounded wait into none: look again after short
+                // naps.
                 if left == 0 {
                     return Err(ETIMEDOUT);
                 }
@@ -318,17 +323,14 @@ pub(crate) fn connect(session: Arc<Session>, space: AddressSpace) -> Result {
     if control.exiting {
         return Err(ENODEV);
     }
-    control.link = Some(Link {
-        session,
-        memory,
-        submissions: Producer::new(),
-        completions: Consumer::new(),
-    });
+    control.link =
+        Some(Link { session, memory, submissions: Producer::new(), completions: Consumer::new() });
     control.pump();
     Ok(())
 }
 
-/// Takes the control channel away from the session that has it; what was in flight waits for the next one.
+/// Takes the control channel away from the session that has it; what was in flight waits for the
+/// next one.
 pub(crate) fn disconnect() {
     let link = {
         let mut control = CONTROL_STATE.lock();
@@ -393,13 +395,14 @@ pub(crate) fn reap(session: &Session) -> Result<usize> {
         if control.link.as_ref().is_none_or(|link| link.session.id() != session.id()) {
             return Err(ESHUTDOWN);
         }
-        let outcome = (0..CONTROL.depth.wrapping_mul(2)).try_fold(0usize, |applied, _| {
-            match control.reap_one() {
-                Ok(Some(())) => Ok(applied.wrapping_add(1)),
-                Ok(None) => Err(Ok(applied)),
-                Err(error) => Err(Err(error)),
-            }
-        });
+        let outcome =
+            (0..CONTROL.depth.wrapping_mul(2)).try_fold(0usize, |applied, _| {
+                match control.reap_one() {
+                    Ok(Some(())) => Ok(applied.wrapping_add(1)),
+                    Ok(None) => Err(Ok(applied)),
+                    Err(error) => Err(Err(error)),
+                }
+            });
         control.pump();
         outcome
     };

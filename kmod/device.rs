@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The life of a device: made, shown to the system, scanned for partitions, grown, taken away.
 //!
-//! A device is referenced by the registry while it is attached, by its disk until the last user has closed it
-//! (`fops.free_disk`), and by work in progress. It is *dying* from the moment that a detach has made sure that nobody
-//! has it open; from then on nobody can open it, and every request fails at once. It is *failing* while no agent came
-//! within `agent_grace`: requests fail at once, until one comes.
+//! A device is referenced by the registry while it is attached, by its disk until the last user has
+//! closed it (`fops.free_disk`), and by work in progress. It is *dying* from the moment that a
+//! detach has made sure that nobody has it open; from then on nobody can open it, and every request
+//! fails at once. It is *failing* while no agent came within `agent_grace`: requests fail at once,
+//! until one comes.
 //!
 //! # Invariants
-//! - The disk is used between [`Device::show`] and [`Device::remove`], by whoever holds the volume's operation or
-//!   [`crate::session::LIFECYCLE`]; [`Device::remove`] is called with both.
+//! - The disk is used between [`Device::show`] and [`Device::remove`], by whoever holds the
+//!   volume's operation or [`crate::session::LIFECYCLE`]; [`Device::remove`] is called with both.
 //! - `scanning` is true only while the scan holds the disk's open mutex.
 
 use crate::{
@@ -63,7 +64,8 @@ impl<const N: usize> Name<N> {
 }
 
 impl DeviceName {
-    /// Whether two disks cannot exist side by side: the same name, or one that a partition of the other may get.
+    /// Whether two disks cannot exist side by side: the same name, or one that a partition of the
+    /// other may get.
     pub(crate) fn collides_with(&self, other: &Self) -> bool {
         let is_partition_of = |partition: &str, disk: &str| {
             let Some(suffix) = partition.strip_prefix(disk) else { return false };
@@ -127,10 +129,8 @@ impl Device {
         volume: VolumeName,
         size_bytes: u64,
     ) -> Result<Arc<Self>> {
-        let fate = Arc::new(
-            Fate { dying: Atomic::new(false), failing: Atomic::new(false) },
-            GFP_KERNEL,
-        )?;
+        let fate =
+            Arc::new(Fate { dying: Atomic::new(false), failing: Atomic::new(false) }, GFP_KERNEL)?;
         let mut channels = KVec::new();
         for queue in 0..system::queues() {
             channels.push(Channel::new(index, queue, fate.clone())?, GFP_KERNEL)?;
@@ -235,7 +235,8 @@ impl Device {
         Ok(())
     }
 
-    /// Sets a new size and tells the system of it. A size that is not above the present one changes nothing.
+    /// Sets a new size and tells the system of it. A size that is not above the present one changes
+    /// nothing.
     pub(crate) fn grow(&self, size_bytes: u64) {
         if size_bytes > self.size_bytes() {
             self.size_bytes.store(size_bytes, Relaxed);
@@ -249,16 +250,16 @@ impl Device {
     pub(crate) fn condemn(&self) -> Result {
         let mut waited = 0;
         loop {
-            let tried = self.disk.try_with(|disk| {
-                disk.with_open_mutex(|openers| self.condemn_unless(openers))
-            });
+            let tried = self
+                .disk
+                .try_with(|disk| disk.with_open_mutex(|openers| self.condemn_unless(openers)));
             match tried {
                 Err(error) if error == EAGAIN => {}
                 outcome => return outcome,
             }
             {
-                // The scan holds the open mutex and may be waiting for a server; so nobody can open the disk now,
-                // and the count of those who have it open stands still.
+                // The scan holds the open mutex and may be waiting for a server; so nobody can open
+                // the disk now, and the count of those who have it open stands still.
                 let scanning = self.scanning.lock();
                 if *scanning {
                     return self.disk.try_with(|disk| self.condemn_unless(disk.openers()));
@@ -292,7 +293,8 @@ impl Device {
         work::cancel(self);
     }
 
-    /// Gives the disk up. Called once, under `LIFECYCLE`, after [`Self::hide`] or when [`Self::show`] has failed.
+    /// Gives the disk up. Called once, under `LIFECYCLE`, after [`Self::hide`] or when
+    /// [`Self::show`] has failed.
     pub(crate) fn remove(&self) {
         self.disk.empty_out();
     }

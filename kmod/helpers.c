@@ -6,8 +6,9 @@
 void srb_end_request(struct request *rq, blk_status_t status);
 
 /*
- * With bottom halves disabled the final fput() of an I/O's file goes to a work item. Otherwise it could become task
- * work of the agent, which would then run blkdev_release() and wait for open_mutex, whose holder waits for the agent.
+ * With bottom halves disabled the final fput() of an I/O's file goes to a work item. Otherwise it
+ * could become task work of the agent, which would then run blkdev_release() and wait for
+ * open_mutex, whose holder waits for the agent.
  */
 void srb_end_request(struct request *rq, blk_status_t status)
 {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What is done once a second while there are devices: memory of idle windows goes back, waiting for an agent ends.
+//! What is done once a second while there are devices: memory of idle windows goes back, waiting
+//! for an agent ends.
 //!
 //! Runs on the module's workqueue. Nothing of it is in the way of a request.
 
@@ -56,10 +57,8 @@ fn expire() {
 
 /// Makes the work item. Called once.
 pub(crate) fn init() -> Result {
-    let rounds = Arc::pin_init(
-        pin_init!(Rounds { work <- new_delayed_work!("srb::rounds") }),
-        GFP_KERNEL,
-    )?;
+    let rounds =
+        Arc::pin_init(pin_init!(Rounds { work <- new_delayed_work!("srb::rounds") }), GFP_KERNEL)?;
     ROUNDS.populate(rounds);
     Ok(())
 }

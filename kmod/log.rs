@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Log lines that obey a level: the module's (`/sys/module/srb/parameters/debug`) or a device's (`srb_debug`).
+//! Log lines that obey a level: the module's (`/sys/module/srb/parameters/debug`) or a device's
+//! (`srb_debug`).
 
 /// Logs at a level from 0 (emergency) to 7 (debug) if `$limit` lets it through.
 macro_rules! log_at {
@@ -27,12 +28,16 @@ macro_rules! info {
 
 /// As [`info`], for a device with a level of its own.
 macro_rules! device_info {
-    ($device:expr, $($arg:tt)*) => { $crate::log::log_at!($device.log_level(), 6, pr_info, $($arg)*) };
+    ($device:expr, $($arg:tt)*) => {
+        $crate::log::log_at!($device.log_level(), 6, pr_info, $($arg)*)
+    };
 }
 
 /// As [`warning`], for a device with a level of its own.
 macro_rules! device_warning {
-    ($device:expr, $($arg:tt)*) => { $crate::log::log_at!($device.log_level(), 4, pr_warn, $($arg)*) };
+    ($device:expr, $($arg:tt)*) => {
+        $crate::log::log_at!($device.log_level(), 4, pr_warn, $($arg)*)
+    };
 }
 
 pub(crate) use {device_info, device_warning, error, info, log_at, warning};

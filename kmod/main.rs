@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! srb: volumes on a REST store as block devices.
 //!
-//! The module owns the block devices and the files in sysfs, and knows nothing of HTTP: it hands requests to a
-//! userspace agent through shared memory. A request's way: [`queue`] → [`channel`] → the agent → [`channel`]; a
-//! command's: [`sysfs`] → [`commands`] → [`control`] → the agent → [`control`] → [`commands`].
+//! The module owns the block devices and the files in sysfs, and knows nothing of HTTP: it hands
+//! requests to a userspace agent through shared memory. A request's way: [`queue`] → [`channel`] →
+//! the agent → [`channel`]; a command's: [`sysfs`] → [`commands`] → [`control`] → the agent →
+//! [`control`] → [`commands`].
 //!
 //! # Order of init and exit
-//! Init makes what others stand on first. Exit goes backwards: no new commands and no waiters ([`control::shut_down`],
-//! the class), then the devices, then the work that serves them, then the control device.
+//! Init makes what others stand on first. Exit goes backwards: no new commands and no waiters
+//! ([`control::shut_down`], the class), then the devices, then the work that serves them, then the
+//! control device.
 
 #![crate_name = "srb"]
 
@@ -41,6 +43,12 @@ module! {
     description: "Volumes on a REST store as block devices",
     license: "GPL v2",
 }
+
+/// What `/sys/module/srb/version` says; the `module!` macro has no word for it.
+#[link_section = ".modinfo"]
+#[used(compiler)]
+static VERSION: [u8; VERSION_TEXT.len()] = ffi::param::bytes(VERSION_TEXT);
+const VERSION_TEXT: &str = "version=0.1.0\0";
 
 struct Srb {
     class: Option<ffi::sysfs::Registration>,

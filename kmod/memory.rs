@@ -2,15 +2,16 @@
 //! Memory that is shared with one agent session: a doorbell page, or a channel's rings and windows.
 //!
 //! The rings have pages from the start; a tag's window gets them when a request first uses it
-//! ([`Memory::back`]) and gives them back when the device is idle ([`Memory::release_windows`]). When a session ends
-//! its memory is taken away from the agent ([`Memory::revoke`]) and never used for another: whatever a dead or stuck
-//! agent still does to its pages, it does to pages that nobody else has.
+//! ([`Memory::back`]) and gives them back when the device is idle ([`Memory::release_windows`]).
+//! When a session ends its memory is taken away from the agent ([`Memory::revoke`]) and never used
+//! for another: whatever a dead or stuck agent still does to its pages, it does to pages that
+//! nobody else has.
 //!
 //! # Invariants
-//! - A page stands in a window's table from [`Memory::back`] until [`Memory::release_windows`] or the drop. Between,
-//!   the holder of the tag may copy to and from it, and faults may map it.
-//! - Pages are taken out of tables only while no tag of the channel is in use and `map` is held, after they were
-//!   unmapped: so no fault can map a page that is about to be freed.
+//! - A page stands in a window's table from [`Memory::back`] until [`Memory::release_windows`] or
+//!   the drop. Between, the holder of the tag may copy to and from it, and faults may map it.
+//! - Pages are taken out of tables only while no tag of the channel is in use and `map` is held,
+//!   after they were unmapped: so no fault can map a page that is about to be freed.
 //!
 //! # Lock order
 //! mmap lock → `map` → the kernel's own locks for unmapping. `map` is never taken in `queue_rq`.
@@ -129,7 +130,8 @@ impl Memory {
         if first.checked_add(count).is_none_or(|end| end > self.head.len()) {
             return &[];
         }
-        // SAFETY: Within the allocation that `head` owns; the words are atomics, so that others may change them.
+        // SAFETY: Within the allocation that `head` owns; the words are atomics, so that others may
+        // change them.
         unsafe { core::slice::from_raw_parts(self.words.add(first), count) }
     }
 
@@ -172,9 +174,11 @@ impl Memory {
         self.word(offset_of!(DoorbellPage, sleeping)).map(Sleeper::new)
     }
 
-    /// Sees to it that the first `bytes` of a tag's window have pages. Called by the holder of the tag.
+    /// Sees to it that the first `bytes` of a tag's window have pages. Called by the holder of the
+    /// tag.
     ///
-    /// ENOMEM: `flags` did not let the allocator find one; what was allocated stays for the next try.
+    /// ENOMEM: `flags` did not let the allocator find one; what was allocated stays for the next
+    /// try.
     pub(crate) fn back(&self, tag: usize, bytes: usize, flags: Flags) -> Result {
         let geometry = self.geometry.ok_or(EINVAL)?;
         if bytes > geometry.window_bytes as usize {
@@ -184,7 +188,8 @@ impl Memory {
         let mut table = window.0.load(Relaxed);
         if table.is_null() {
             table = KBox::into_raw(KBox::<PageTable>::init(pin_init::init_zeroed(), flags)?);
-            // ORDERING: release, pairs with the acquire in `page_at`: faults see zeros, not what was there before.
+            // ORDERING: release, pairs with the acquire in `page_at`: faults see zeros, not what
+            // was there before.
             window.0.store(table, Release);
         }
         // SAFETY: The table lives until `release_windows`, which needs the tag to be free.
@@ -205,12 +210,14 @@ impl Memory {
         if table.is_null() {
             return None;
         }
-        // SAFETY: Tables are freed only when neither a holder of the tag nor a fault is here; see the invariants.
+        // SAFETY: Tables are freed only when neither a holder of the tag nor a fault is here; see
+        // the invariants.
         let page = unsafe { &*table }.0.get(index)?.load(Acquire);
         (!page.is_null()).then_some(page)
     }
 
-    /// Walks `len` bytes of a window from `start`, calling `f` with page, offset in it and count; EIO if one lacks.
+    /// Walks `len` bytes of a window from `start`, calling `f` with page, offset in it and count;
+    /// EIO if one lacks.
     fn walk(
         &self,
         tag: usize,
@@ -235,7 +242,8 @@ impl Memory {
         request.for_each_piece(|piece, len| {
             let mut done = 0;
             let copied = self.walk(tag, at, len, |page, within, count| {
-                // SAFETY: `for_each_piece` lends `len` bytes, `walk` a live page and a range within it.
+                // SAFETY: `for_each_piece` lends `len` bytes, `walk` a live page and a range within
+                // it.
                 unsafe { copy_to_page(page, within, piece.wrapping_add(done), count) };
                 done = done.wrapping_add(count);
             });
@@ -282,7 +290,8 @@ impl Memory {
         })
     }
 
-    /// Answers a fault at `offset` of the control device: maps the page there, and those behind it in its window.
+    /// Answers a fault at `offset` of the control device: maps the page there, and those behind it
+    /// in its window.
     ///
     /// ENXIO: revoked, or nothing is there.
     pub(crate) fn fault(
@@ -321,7 +330,8 @@ impl Memory {
         }
     }
 
-    /// Gives the pages of all windows back. The caller keeps every tag of the channel unused meanwhile.
+    /// Gives the pages of all windows back. The caller keeps every tag of the channel unused
+    /// meanwhile.
     pub(crate) fn release_windows(&self) {
         let map = self.map.lock();
         if let (Some(space), Some(geometry)) = (*map, self.geometry) {

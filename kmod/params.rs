@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The module's parameters: `/sys/module/srb/parameters/*`, and the words after `insmod srb.ko`.
 
-use crate::{
-    ffi::param::parameter,
-    housekeeping, registry, session, urls,
-};
+use crate::{ffi::param::parameter, housekeeping, registry, session, urls};
 use kernel::sync::atomic::{Acquire, Atomic, Relaxed, Release};
 
-/// Time that an agent has for a request beyond its tries: for the pauses between them and for being busy.
+/// Time that an agent has for a request beyond its tries: for the pauses between them and for being
+/// busy.
 const DEADLINE_MARGIN_SECS: u32 = 30;
 
 static DEBUG: Atomic<u32> = Atomic::new(6);

@@ -40,14 +40,15 @@ pub(crate) fn queue_rq(
     }
 }
 
-/// There is no agent: fails the request if the wait for one is over, else lets it wait on the requeue list, where no
-/// timer runs.
+/// There is no agent: fails the request if the wait for one is over, else lets it wait on the
+/// requeue list, where no timer runs.
 fn park(fate: &Fate, channel: &Channel, queue: Queue<'_>, request: Request) -> Answer {
     if fate.is_failing() {
         return Answer::Failed(EIO);
     }
     request.requeue();
-    // An agent may have come, or the wait ended, before the request was on the list: then nobody else kicks it.
+    // An agent may have come, or the wait ended, before the request was on the list: then nobody
+    // else kicks it.
     if channel.is_linked() || fate.is_failing() || fate.is_dying() {
         queue.kick_requeue_list();
     }

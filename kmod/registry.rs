@@ -2,7 +2,8 @@
 //! What is attached, what is under way, and which agent is connected.
 //!
 //! # Lock order
-//! `REGISTRY` → [`crate::urls`]. It is held for looks and changes, never across a wait; callbacks run without it.
+//! `REGISTRY` → [`crate::urls`]. It is held for looks and changes, never across a wait; callbacks
+//! run without it.
 
 use crate::{
     device::{Device, DeviceName, VolumeName},
@@ -85,7 +86,8 @@ fn begin(
     Ok(OperationGuard(number))
 }
 
-/// Begins something with a volume that must not be attached. EBUSY: it is, or something else is under way.
+/// Begins something with a volume that must not be attached. EBUSY: it is, or something else is
+/// under way.
 pub(crate) fn begin_detached(volume: &VolumeName) -> Result<OperationGuard> {
     let mut registry = REGISTRY.lock();
     if registry.attached().any(|device| device.volume() == volume) {
@@ -101,7 +103,8 @@ pub(crate) fn begin_any(volume: &VolumeName) -> Result<(OperationGuard, Option<A
     Ok((begin(&mut registry, volume, None)?, device))
 }
 
-/// Begins to attach. EEXIST: the volume is attached, or the name is taken by another device or one of its partitions.
+/// Begins to attach. EEXIST: the volume is attached, or the name is taken by another device or one
+/// of its partitions.
 pub(crate) fn begin_attach(volume: &VolumeName, name: &DeviceName) -> Result<OperationGuard> {
     let mut registry = REGISTRY.lock();
     let taken = registry
@@ -120,14 +123,14 @@ pub(crate) fn begin_attach(volume: &VolumeName, name: &DeviceName) -> Result<Ope
 /// Begins to detach. ENOENT: no such device. EBUSY: something else is under way with its volume.
 pub(crate) fn begin_detach(name: &DeviceName) -> Result<(OperationGuard, Arc<Device>)> {
     let mut registry = REGISTRY.lock();
-    let device =
-        registry.attached().find(|device| device.name() == name).cloned().ok_or(ENOENT)?;
+    let device = registry.attached().find(|device| device.name() == name).cloned().ok_or(ENOENT)?;
     Ok((begin(&mut registry, device.volume(), None)?, device))
 }
 
 /// Finds a free index and a number for a new attachment. ENOSPC: 4,096 devices are attached.
 ///
-/// Called under [`crate::session::LIFECYCLE`], as is [`insert`], so that nobody takes the index between.
+/// Called under [`crate::session::LIFECYCLE`], as is [`insert`], so that nobody takes the index
+/// between.
 pub(crate) fn reserve_index() -> Result<(u32, u64)> {
     let mut registry = REGISTRY.lock();
     let index = match registry.devices.iter().position(Option::is_none) {
@@ -212,14 +215,15 @@ pub(crate) fn session() -> Option<Arc<Session>> {
     REGISTRY.lock().session.clone()
 }
 
-/// For how many seconds there has been no agent; `None` while there is one, or when there never was.
+/// For how many seconds there has been no agent; `None` while there is one, or when there never
+/// was.
 pub(crate) fn gone_for_secs() -> Option<u64> {
     let since = REGISTRY.lock().gone_since?;
     u64::try_from(since.elapsed().as_millis()).ok().map(|millis| millis / 1000)
 }
 
-/// No agent came in time: fails what waits for one, and everything from now on until one comes. Returns how many
-/// devices were not failing before. Called under [`crate::session::LIFECYCLE`].
+/// No agent came in time: fails what waits for one, and everything from now on until one comes.
+/// Returns how many devices were not failing before. Called under [`crate::session::LIFECYCLE`].
 pub(crate) fn fail_devices() -> usize {
     let mut count = 0;
     for_each_device(|device| {

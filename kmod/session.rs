@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! An agent's session: begun by HELLO, ended when its file is closed, its process dies or it is cut off.
+//! An agent's session: begun by HELLO, ended when its file is closed, its process dies or it is cut
+//! off.
 //!
-//! A session owns the doorbell pages; the channels own what else it may map, and are linked to it one by one.
-//! [`LIFECYCLE`] makes beginning, ending, attaching and detaching follow one another, so that each sees every device
-//! linked to the session that is there, and none to one that is not.
+//! A session owns the doorbell pages; the channels own what else it may map, and are linked to it
+//! one by one. [`LIFECYCLE`] makes beginning, ending, attaching and detaching follow one another,
+//! so that each sees every device linked to the session that is there, and none to one that is not.
 //!
 //! # Lock order
-//! `LIFECYCLE` → registry → channel state → a worker's gate. Nobody waits for an agent while holding any of them.
+//! `LIFECYCLE` → registry → channel state → a worker's gate. Nobody waits for an agent while
+//! holding any of them.
 
 use crate::{
     channel::Channel,
@@ -201,7 +203,8 @@ impl Session {
         Ok(())
     }
 
-    /// Parts a device from this session and takes its memory away from the agent. Called under [`LIFECYCLE`].
+    /// Parts a device from this session and takes its memory away from the agent. Called under
+    /// [`LIFECYCLE`].
     pub(crate) fn part(&self, device: &Device) {
         for channel in device.channels() {
             channel.unlink();
@@ -220,14 +223,16 @@ impl Session {
         self.workers.iter().map(|worker| &**worker).find(|worker| worker.number == number)
     }
 
-    /// Tells a data worker that a device's channel has submissions. No lock but the worker's gate is taken.
+    /// Tells a data worker that a device's channel has submissions. No lock but the worker's gate
+    /// is taken.
     pub(crate) fn announce(&self, queue: u32, device: usize) {
         if let Some(worker) = self.workers.get(queue as usize) {
             worker.announce(device);
         }
     }
 
-    /// Tells the control worker that the control channel has submissions, or that the configuration has changed.
+    /// Tells the control worker that the control channel has submissions, or that the configuration
+    /// has changed.
     pub(crate) fn announce_control(&self, what: usize) {
         if let Some(worker) = self.worker(CONTROL_WORKER) {
             worker.announce(what);
@@ -243,7 +248,8 @@ impl Session {
         }
     }
 
-    /// The ENTER ioctl: applies completions; with [`ENTER_WAIT`] then sleeps until there are submissions.
+    /// The ENTER ioctl: applies completions; with [`ENTER_WAIT`] then sleeps until there are
+    /// submissions.
     pub(crate) fn enter(&self, number: u32, how: u64) -> Result<usize> {
         if how & !ENTER_WAIT != 0 {
             return Err(EINVAL);
@@ -251,8 +257,9 @@ impl Session {
         let worker = self.worker(number).ok_or(EINVAL)?;
         let applied = self.reap(worker)?;
         if how & ENTER_WAIT != 0 {
-            // A waker passes the gate after it has made work and before it notifies; so either this loop's look,
-            // under the gate, sees the work, or the sleeper is on the wait queue when the notification comes.
+            // A waker passes the gate after it has made work and before it notifies; so either this
+            // loop's look, under the gate, sees the work, or the sleeper is on the wait queue when
+            // the notification comes.
             let mut gate = worker.gate.lock();
             while !worker.has_work() && !self.has_ended() {
                 if worker.wakeup.wait_interruptible(&mut gate) {
@@ -311,7 +318,8 @@ impl Session {
         }
     }
 
-    /// Has the session ended soon by somebody who may sleep: the agent is alive but does not do its work.
+    /// Has the session ended soon by somebody who may sleep: the agent is alive but does not do its
+    /// work.
     pub(crate) fn cut_off(self: &Arc<Self>, reason: &'static str) {
         if work::enqueue(self.clone()) {
             log::error!(
@@ -323,7 +331,8 @@ impl Session {
         }
     }
 
-    /// Ends the session: takes all memory away from the agent and all requests back. Does nothing the second time.
+    /// Ends the session: takes all memory away from the agent and all requests back. Does nothing
+    /// the second time.
     pub(crate) fn end(&self, reason: &'static str) {
         let _lifecycle = LIFECYCLE.lock();
         if self.ended.load(Relaxed) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The files below `/sys/class/srb` and those that each disk gets; docs/ABI describes them for users.
+//! The files below `/sys/class/srb` and those that each disk gets; docs/ABI describes them for
+//! users.
 //!
 //! Disk files take no lock of the registry: removing a disk waits for their readers.
 

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The list of repository URLs, the one in use, and the number that tells one state of it from another.
+//! The list of repository URLs, the one in use, and the number that tells one state of it from
+//! another.
 //!
 //! # Lock order
-//! `URLS` is a leaf: nothing is taken and nobody waited for while it is held, so that disk attributes may take it.
+//! `URLS` is a leaf: nothing is taken and nobody waited for while it is held, so that disk
+//! attributes may take it.
 
 use crate::proto::command::{Kind, RepositoryUrl, MAX_URLS};
 use kernel::{prelude::*, sync::global_lock};
@@ -97,7 +99,8 @@ pub(crate) fn set_active(version: u64, index: usize) -> Result {
     Ok(())
 }
 
-/// Visits the URLs, in the order in which they were added, until `visit` says false. Returns the version.
+/// Visits the URLs, in the order in which they were added, until `visit` says false. Returns the
+/// version.
 pub(crate) fn for_each(mut visit: impl FnMut(&RepositoryUrl) -> bool) -> u64 {
     let urls = URLS.lock();
     for url in &urls.list {

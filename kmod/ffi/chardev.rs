@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! `/dev/srb-control` as the kernel sees it: callbacks of the file, turned into calls of [`crate::chardev`].
+//! `/dev/srb-control` as the kernel sees it: callbacks of the file, turned into calls of
+//! [`crate::chardev`].
 
 use super::{
     mm::{AddressSpace, NewMapping},
@@ -12,6 +13,8 @@ use kernel::{
     uaccess::UserPtr,
 };
 
+/// # Safety
+/// Called by the VFS, with what it passes.
 unsafe extern "C" fn open(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
     // SAFETY: A file being opened.
     let Some(space) = (unsafe { AddressSpace::of(file) }) else {
@@ -34,12 +37,16 @@ unsafe fn handle_of<'a>(file: *mut bindings::file) -> &'a Handle {
     unsafe { KBox::<Handle>::borrow((*file).private_data) }
 }
 
+/// # Safety
+/// Called by the VFS, with what it passes.
 unsafe extern "C" fn flush(file: *mut bindings::file, _id: bindings::fl_owner_t) -> c_int {
     // SAFETY: An open file.
     unsafe { handle_of(file) }.flush(current_is_exiting());
     0
 }
 
+/// # Safety
+/// Called by the VFS, with what it passes.
 unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
     // SAFETY: `open` put it there; nobody uses the file any more.
     let handle = unsafe { KBox::<Handle>::from_foreign((*file).private_data) };
@@ -47,16 +54,17 @@ unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::
     0
 }
 
-unsafe extern "C" fn mmap(
-    file: *mut bindings::file,
-    vma: *mut bindings::vm_area_struct,
-) -> c_int {
+/// # Safety
+/// Called by the VFS, with what it passes.
+unsafe extern "C" fn mmap(file: *mut bindings::file, vma: *mut bindings::vm_area_struct) -> c_int {
     // SAFETY: An open file.
     let handle = unsafe { handle_of(file) };
     // SAFETY: The mapping that is being made.
     to_c(handle.map(unsafe { NewMapping::from_raw(vma) }))
 }
 
+/// # Safety
+/// Called by the VFS, with what it passes.
 unsafe extern "C" fn poll(
     file: *mut bindings::file,
     table: *mut bindings::poll_table_struct,
@@ -71,10 +79,12 @@ unsafe extern "C" fn poll(
     }
 }
 
+/// # Safety
+/// Called by the VFS, with what it passes.
 unsafe extern "C" fn ioctl(file: *mut bindings::file, cmd: c_uint, arg: c_ulong) -> c_long {
     // SAFETY: An open file.
     let handle = unsafe { handle_of(file) };
-    match handle.ioctl(cmd, arg as u64, UserPtr::from_addr(arg as usize)) {
+    match handle.ioctl(cmd, arg as u64, UserPtr::from_addr(arg)) {
         Ok(value) => value as c_long,
         Err(error) => error.to_errno() as c_long,
     }

@@ -45,7 +45,8 @@ pub(crate) struct Geometry {
 /// How many disks there are whose memory has not been freed yet.
 static LIVE: Atomic<usize> = Atomic::new(0);
 
-/// How many disks the kernel has not freed yet: the module's text is needed as long as there are any.
+/// How many disks the kernel has not freed yet: the module's text is needed as long as there are
+/// any.
 pub(crate) fn live() -> usize {
     LIVE.load(Acquire)
 }
@@ -65,10 +66,7 @@ pub(crate) struct DiskSlot {
 
 impl DiskSlot {
     pub(crate) const fn empty() -> Self {
-        Self {
-            disk: Atomic::new(core::ptr::null_mut()),
-            set: Atomic::new(core::ptr::null_mut()),
-        }
+        Self { disk: Atomic::new(core::ptr::null_mut()), set: Atomic::new(core::ptr::null_mut()) }
     }
 
     /// Puts a new disk in.
@@ -190,10 +188,12 @@ impl Disk {
         })
     }
 
-    /// Looks for partitions; `holds` is told when the open mutex is held and when it is about to be let go.
+    /// Looks for partitions; `holds` is told when the open mutex is held and when it is about to be
+    /// let go.
     pub(crate) fn scan_partitions(self, holds: impl Fn(bool)) {
         // SAFETY: A live disk.
-        let (state, mutex) = unsafe { (&raw mut (*self.disk).state, &raw mut (*self.disk).open_mutex) };
+        let (state, mutex) =
+            unsafe { (&raw mut (*self.disk).state, &raw mut (*self.disk).open_mutex) };
         // SAFETY: A live disk.
         unsafe { bindings::clear_bit(bindings::GD_SUPPRESS_PART_SCAN as usize, state) };
         // SAFETY: A live disk.
@@ -206,7 +206,8 @@ impl Disk {
         unsafe { bindings::mutex_unlock(mutex) };
     }
 
-    /// Calls `f` with the number of openers while nobody can open or close. EAGAIN: somebody is just doing it.
+    /// Calls `f` with the number of openers while nobody can open or close. EAGAIN: somebody is
+    /// just doing it.
     pub(crate) fn with_open_mutex(self, f: impl FnOnce(i32) -> Result) -> Result {
         // SAFETY: A live disk.
         let mutex = unsafe { &raw mut (*self.disk).open_mutex };
@@ -263,8 +264,9 @@ impl Disk {
         // SAFETY: A live disk; see `alloc`.
         let device = unsafe { (*self.disk).private_data }.cast::<Device>();
         if !added {
-            // The kernel has no more to do with a disk that it has not seen, and does not call `free_disk` for it.
-            // SAFETY: The queue of a live disk that was never added; nothing is in flight.
+            // The kernel has no more to do with a disk that it has not seen, and does not call
+            // `free_disk` for it. SAFETY: The queue of a live disk that was never added; nothing is
+            // in flight.
             unsafe { bindings::put_disk(self.disk) };
         }
         // SAFETY: No queue uses it for requests any more: the disk was deleted or never added.
@@ -293,6 +295,8 @@ impl Queue<'_> {
     }
 }
 
+/// # Safety
+/// Called by the block layer, with what it passes.
 unsafe extern "C" fn init_hctx(
     hctx: *mut bindings::blk_mq_hw_ctx,
     data: *mut c_void,
@@ -315,6 +319,8 @@ unsafe fn channel_of<'a>(hctx: *mut bindings::blk_mq_hw_ctx) -> &'a Channel {
     unsafe { &*(*hctx).driver_data.cast::<Channel>() }
 }
 
+/// # Safety
+/// Called by the block layer, with what it passes.
 unsafe extern "C" fn queue_rq(
     hctx: *mut bindings::blk_mq_hw_ctx,
     data: *const bindings::blk_mq_queue_data,
@@ -339,17 +345,22 @@ unsafe extern "C" fn queue_rq(
     }
 }
 
+/// # Safety
+/// Called by the block layer, with what it passes.
 unsafe extern "C" fn commit_rqs(hctx: *mut bindings::blk_mq_hw_ctx) {
     // SAFETY: blk-mq passes a live context.
     unsafe { channel_of(hctx) }.commit();
 }
 
+/// # Safety
+/// Called by the block layer, with what it passes.
 unsafe extern "C" fn timeout(rq: *mut bindings::request) -> bindings::blk_eh_timer_return {
     // SAFETY: blk-mq passes a live request.
     let (hctx, tag) = unsafe { ((*rq).mq_hctx, (*rq).tag) };
     // SAFETY: The request was started, hence has a context.
     unsafe { channel_of(hctx) }.timed_out(rq as usize, tag as usize);
-    // Ending the session takes the request back, outside of this callback; until then the clock starts again.
+    // Ending the session takes the request back, outside of this callback; until then the clock
+    // starts again.
     bindings::blk_eh_timer_return_BLK_EH_RESET_TIMER
 }
 
@@ -361,12 +372,16 @@ static MQ_OPS: bindings::blk_mq_ops = bindings::blk_mq_ops {
     ..pin_init::zeroed()
 };
 
+/// # Safety
+/// Called by the block layer, with what it passes.
 unsafe extern "C" fn open(disk: *mut bindings::gendisk, _mode: bindings::blk_mode_t) -> c_int {
     // SAFETY: A live disk; see `alloc`. Called under the open mutex, as is `condemn`.
     let device = unsafe { &*(*disk).private_data.cast::<Device>() };
     to_c(if device.is_dying() { Err(ENXIO) } else { Ok(()) })
 }
 
+/// # Safety
+/// Called by the block layer, with what it passes.
 unsafe extern "C" fn free_disk(disk: *mut bindings::gendisk) {
     // SAFETY: From `into_raw` in `alloc`; the disk's last user is gone.
     drop(unsafe { Arc::from_raw((*disk).private_data.cast::<Device>()) });

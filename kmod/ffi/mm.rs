@@ -63,7 +63,8 @@ pub(crate) type RawPage = *mut bindings::page;
 /// The page is live, `from` is readable for `len` bytes, and `offset + len` is at most a page.
 pub(crate) unsafe fn copy_to_page(page: RawPage, offset: usize, from: *const u8, len: usize) {
     with_page(page, |base| {
-        // SAFETY: The contract. The agent may write the page meanwhile: then it spoils its own data.
+        // SAFETY: The contract. The agent may write the page meanwhile: then it spoils its own
+        // data.
         unsafe { core::ptr::copy_nonoverlapping(from, base.add(offset), len) }
     });
 }
@@ -106,7 +107,8 @@ impl AddressSpace {
 
     /// Takes a range of offsets away from everybody who has mapped it.
     pub(crate) fn unmap(self, offset: u64, bytes: usize) {
-        // SAFETY: The file that this came from is still open: a session ends before its file is released.
+        // SAFETY: The file that this came from is still open: a session ends before its file is
+        // released.
         unsafe {
             bindings::unmap_mapping_range(self.0.as_ptr(), offset as i64, bytes as i64, 1);
         }
@@ -168,6 +170,9 @@ static VM_OPS: Descriptor<bindings::vm_operations_struct> =
     });
 
 /// A mapping was split in two: each half holds a reference.
+///
+/// # Safety
+/// Called by the memory manager, for a mapping of ours, with what it passes.
 unsafe extern "C" fn vma_open(vma: *mut bindings::vm_area_struct) {
     // SAFETY: `serve_from` put it there.
     let memory = unsafe { (*vma).vm_private_data }.cast::<Memory>();
@@ -176,11 +181,15 @@ unsafe extern "C" fn vma_open(vma: *mut bindings::vm_area_struct) {
     core::mem::forget(Arc::clone(&borrowed));
 }
 
+/// # Safety
+/// Called by the memory manager, for a mapping of ours, with what it passes.
 unsafe extern "C" fn vma_close(vma: *mut bindings::vm_area_struct) {
     // SAFETY: `serve_from` or `vma_open` put a reference there for this mapping.
     drop(unsafe { Arc::from_raw((*vma).vm_private_data.cast::<Memory>()) });
 }
 
+/// # Safety
+/// Called by the memory manager, for a mapping of ours, with what it passes.
 unsafe extern "C" fn vma_fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
     // SAFETY: A fault being handled.
     let fault = unsafe { &(*vmf).__bindgen_anon_1 };
@@ -188,7 +197,7 @@ unsafe extern "C" fn vma_fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fau
     let memory = unsafe { &*(*fault.vma).vm_private_data.cast::<Memory>() };
     // SAFETY: `serve_from` has set VM_MIXEDMAP, and the fault holds the lock.
     let vma = unsafe { VmaMixedMap::from_raw(fault.vma) };
-    let address = fault.address as usize & !(bindings::PAGE_SIZE - 1);
+    let address = fault.address & !(bindings::PAGE_SIZE - 1);
     let offset = (fault.pgoff as u64).wrapping_mul(bindings::PAGE_SIZE as u64);
     let end = vma.end();
     let outcome = memory.fault(offset, |nth, page| {

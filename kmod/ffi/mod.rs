@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The kernel's C interfaces behind safe types: the only place where raw bindings appear.
 //!
-//! Each file wraps one subsystem. Callbacks from C are turned into calls of plain Rust functions here, so that the
-//! rest of the module is free of pointers whose lifetime the compiler cannot see.
+//! Each file wraps one subsystem. Callbacks from C are turned into calls of plain Rust functions
+//! here, so that the rest of the module is free of pointers whose lifetime the compiler cannot see.
 
 use kernel::prelude::*;
 

@@ -23,6 +23,8 @@ impl<const MIN: u32, const MAX: u32> UintRange<MIN, MAX> {
         value.as_ptr().cast()
     }
 
+    /// # Safety
+    /// Called by the module loader or sysfs, for a parameter of ours, with what it passes.
     unsafe extern "C" fn set(value: *const c_char, param: *const bindings::kernel_param) -> c_int {
         // SAFETY: Called by the module loader or sysfs; `arg` points to a u32, by `address`.
         let result = unsafe { bindings::param_set_uint_minmax(value, param, MIN, MAX) };
@@ -46,6 +48,8 @@ impl<const MIN: i32, const MAX: i32> IntRange<MIN, MAX> {
         value.as_ptr().cast()
     }
 
+    /// # Safety
+    /// Called by the module loader or sysfs, for a parameter of ours, with what it passes.
     unsafe extern "C" fn set(value: *const c_char, param: *const bindings::kernel_param) -> c_int {
         let mut parsed: c_int = 0;
         // SAFETY: A string from the module loader or sysfs.
@@ -66,7 +70,10 @@ impl<const MIN: i32, const MAX: i32> IntRange<MIN, MAX> {
 
 /// Declares a parameter: name, range, the atomic that holds it, mode, description.
 macro_rules! parameter {
-    ($name:ident: $range:ident($min:literal, $max:literal), $value:ident, $mode:literal, $what:literal) => {
+    (
+        $name:ident: $range:ident($min:literal, $max:literal),
+        $value:ident, $mode:literal, $what:literal
+    ) => {
         const _: () = {
             use kernel::bindings;
             type Range = $crate::ffi::param::$range<$min, $max>;

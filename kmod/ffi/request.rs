@@ -19,10 +19,12 @@ pub(crate) enum Direction {
     Write,
 }
 
-/// A request between `queue_rq` and its end. Whoever holds it owns it: [`Self::end`] and [`Self::requeue`] consume.
+/// A request between `queue_rq` and its end. Whoever holds it owns it: [`Self::end`] and
+/// [`Self::requeue`] consume.
 ///
 /// # Invariants
-/// The pointer is to a live request that was handed to this driver and has been neither ended nor requeued.
+/// The pointer is to a live request that was handed to this driver and has been neither ended nor
+/// requeued.
 pub(crate) struct Request(NonNull<bindings::request>);
 
 // SAFETY: A request belongs to no thread.
@@ -91,8 +93,8 @@ impl Request {
         unsafe { srb_end_request(self.0.as_ptr(), status) };
     }
 
-    /// Calls `f` with each piece of the request's memory in order, none crossing a page; `f` may touch `len` bytes
-    /// from the pointer, for as long as it runs.
+    /// Calls `f` with each piece of the request's memory in order, none crossing a page; `f` may
+    /// touch `len` bytes from the pointer, for as long as it runs.
     ///
     /// The same walk as `rq_for_each_segment()`, which is a macro in C.
     pub(crate) fn for_each_piece(&self, mut f: impl FnMut(*mut u8, usize)) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Files in sysfs: those of a class and those of a disk, from types that say their name, mode and content.
+//! Files in sysfs: those of a class and those of a disk, from types that say their name, mode and
+//! content.
 
 use super::Descriptor;
 use crate::{device::Device, sysfs};
@@ -49,7 +50,8 @@ impl Page<'_> {
         true
     }
 
-    /// Adds all pieces, leaving room for a note; false, and nothing added, if there is not so much room.
+    /// Adds all pieces, leaving room for a note; false, and nothing added, if there is not so much
+    /// room.
     pub(crate) fn push_reserving(&mut self, pieces: &[&str]) -> bool {
         let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
         if self.len.saturating_add(bytes).saturating_add(NOTE_BYTES) > self.bytes.len() {
@@ -86,7 +88,8 @@ impl core::fmt::Write for Page<'_> {
 /// `buffer` is a page.
 unsafe fn shown(buffer: *mut c_char, show: impl FnOnce(&mut Page<'_>) -> Result) -> isize {
     // SAFETY: The contract.
-    let bytes = unsafe { core::slice::from_raw_parts_mut(buffer.cast::<u8>(), bindings::PAGE_SIZE) };
+    let bytes =
+        unsafe { core::slice::from_raw_parts_mut(buffer.cast::<u8>(), bindings::PAGE_SIZE) };
     let mut page = Page { bytes, len: 0 };
     match show(&mut page) {
         Ok(()) => page.len as isize,
@@ -110,6 +113,8 @@ unsafe fn stored(
     }
 }
 
+/// # Safety
+/// Called by sysfs, for a file of ours, with what it passes.
 unsafe extern "C" fn class_show<T: ClassFile>(
     _class: *const bindings::class,
     _attribute: *const bindings::class_attribute,
@@ -119,6 +124,8 @@ unsafe extern "C" fn class_show<T: ClassFile>(
     unsafe { shown(buffer, T::show) }
 }
 
+/// # Safety
+/// Called by sysfs, for a file of ours, with what it passes.
 unsafe extern "C" fn class_store<T: ClassFile>(
     _class: *const bindings::class,
     _attribute: *const bindings::class_attribute,
@@ -143,7 +150,8 @@ const fn class_file<T: ClassFile>() -> Descriptor<bindings::class_attribute> {
 /// The device behind a file of a disk.
 ///
 /// # Safety
-/// `device` is the whole-disk block device of one of our disks, which lives as long as the callback runs.
+/// `device` is the whole-disk block device of one of our disks, which lives as long as the callback
+/// runs.
 unsafe fn disk_device<'a>(device: *mut bindings::device) -> &'a Device {
     // SAFETY: As `dev_to_disk()` of `<linux/blkdev.h>`.
     let part0 = unsafe { device.byte_sub(offset_of!(bindings::block_device, bd_device)) };
@@ -153,6 +161,8 @@ unsafe fn disk_device<'a>(device: *mut bindings::device) -> &'a Device {
     unsafe { &*(*disk).private_data.cast::<Device>() }
 }
 
+/// # Safety
+/// Called by sysfs, for a file of ours, with what it passes.
 unsafe extern "C" fn disk_show<T: DiskFile>(
     device: *mut bindings::device,
     _attribute: *const bindings::device_attribute,
@@ -164,6 +174,8 @@ unsafe extern "C" fn disk_show<T: DiskFile>(
     unsafe { shown(buffer, |page| T::show(device, page)) }
 }
 
+/// # Safety
+/// Called by sysfs, for a file of ours, with what it passes.
 unsafe extern "C" fn disk_store<T: DiskFile>(
     device: *mut bindings::device,
     _attribute: *const bindings::device_attribute,
@@ -191,10 +203,12 @@ const fn disk_file<T: DiskFile>() -> Descriptor<bindings::device_attribute> {
     })
 }
 
+type List<const N: usize> = Descriptor<[*const bindings::attribute; N]>;
+
 /// The terminated list of attributes that the kernel wants, from types.
 macro_rules! attribute_list {
     ($list:ident, $make:ident, $kind:ident, [$($type:ident),* $(,)?]) => {
-        static $list: Descriptor<[*const bindings::attribute; [$(stringify!($type)),*].len() + 1]> = {
+        static $list: List<{ [$(stringify!($type)),*].len() + 1 }> = {
             Descriptor([
                 $({
                     static FILE: Descriptor<bindings::$kind> = $make::<sysfs::$type>();
@@ -212,12 +226,7 @@ attribute_list!(
     class_attribute,
     [Urls, Volumes, AddUrls, RemoveUrls, Create, Extend, Destroy, Attach, Detach]
 );
-attribute_list!(
-    DISK_LIST,
-    disk_file,
-    device_attribute,
-    [Debug, DeviceUrls, VolumeName, Size]
-);
+attribute_list!(DISK_LIST, disk_file, device_attribute, [Debug, DeviceUrls, VolumeName, Size]);
 
 const fn group(list: *const *const bindings::attribute) -> Descriptor<bindings::attribute_group> {
     Descriptor(bindings::attribute_group {

@@ -64,7 +64,8 @@ pub(crate) fn sleep_jiffies(jiffies: Jiffies) {
     unsafe { bindings::schedule_timeout_uninterruptible(jiffies as c_long) };
 }
 
-/// Whether a path leads to anything, in the caller's view of the file system. Opens it without asking its driver.
+/// Whether a path leads to anything, in the caller's view of the file system. Opens it without
+/// asking its driver.
 pub(crate) fn path_exists(path: &str) -> Result<bool> {
     let path = CString::try_from_fmt(fmt!("{}", path))?;
     let flags = (bindings::O_PATH | bindings::O_NOFOLLOW) as c_int;

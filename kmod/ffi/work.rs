@@ -8,6 +8,7 @@ use kernel::{
         atomic::{Acquire, Atomic, Full, Release},
         Arc,
     },
+    time::Jiffies,
     workqueue::{HasDelayedWork, HasWork, Queue, RawWorkItem, Work, WorkItem},
 };
 
@@ -22,7 +23,7 @@ impl WorkQueue {
         // It must make progress when memory is short: ending a session gives requests back.
         let flags = bindings::wq_flags_WQ_UNBOUND | bindings::wq_flags_WQ_MEM_RECLAIM;
         // SAFETY: A name without format directives.
-        let queue = unsafe { bindings::alloc_workqueue_noprof(c"srb".as_ptr().cast(), flags, 0) };
+        let queue = unsafe { bindings::alloc_workqueue_noprof(c"srb".as_char_ptr(), flags, 0) };
         if queue.is_null() {
             return Err(ENOMEM);
         }
@@ -48,7 +49,8 @@ where
     if queue.is_null() {
         return false;
     }
-    // SAFETY: Live: the module's exit removes everything that enqueues before it destroys the queue.
+    // SAFETY: Live: the module's exit removes everything that enqueues before it destroys the
+    // queue.
     unsafe { Queue::from_raw(queue) }.enqueue(work).is_ok()
 }
 
@@ -62,7 +64,7 @@ where
         return false;
     }
     // SAFETY: As in `enqueue`.
-    unsafe { Queue::from_raw(queue) }.enqueue_delayed(work, bindings::HZ as _).is_ok()
+    unsafe { Queue::from_raw(queue) }.enqueue_delayed(work, bindings::HZ as Jiffies).is_ok()
 }
 
 /// Cancels work that waits to be done, and waits for it if it is being done.
