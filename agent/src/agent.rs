@@ -24,7 +24,7 @@ use crate::logging::Log;
 use crate::metrics::Clock;
 use crate::notify::{notify, READY, STOPPING};
 use crate::repository::Repository;
-use crate::session::{BeginError, Begun, ControlDevice, Ended, Port, Session};
+use crate::session::{BeginError, Begun, Ended, Port};
 use crate::volume::Volumes;
 use crate::worker::{self, Order, Shared};
 
@@ -104,19 +104,19 @@ impl Drop for Workers {
     }
 }
 
-/// Serves the module behind `device` until `stop` is ready. Must be run inside a `LocalSet` on a
+/// Serves the session that has `begun` until `stop` is ready. Must be run inside a `LocalSet` on a
 /// current-thread runtime.
 ///
 /// # Errors
 /// See [`AgentError`].
 pub async fn run(
     config: &Config,
-    device: &dyn ControlDevice,
+    begun: Begun,
     log: Log,
     stop: impl Future<Output = ()>,
 ) -> Result<(), AgentError> {
     let (clock, started) = (Clock::start(), SystemTime::now());
-    let Begun { session, control, data } = Session::begin(device)?;
+    let Begun { session, control, data } = begun;
     let channel = session.control_channel().map_err(AgentError::ControlChannel)?;
     tracing::info!("session {} with {} queues", session.number(), session.queues());
 

@@ -11,7 +11,7 @@ use clap::Parser;
 use srb_agent::agent::{self, AgentError};
 use srb_agent::config::{Arguments, Config};
 use srb_agent::logging::Log;
-use srb_agent::session::KernelDevice;
+use srb_agent::session::{KernelDevice, Session};
 use srb_agent::{memory, worker};
 use tokio::signal::unix::{signal, SignalKind};
 use tokio::task::LocalSet;
@@ -36,12 +36,12 @@ fn main() -> ExitCode {
 }
 
 fn run(config: &Config, log: Log) -> Result<(), AgentError> {
+    let begun = Session::begin(&KernelDevice { path: config.device.clone() })?;
     memory::prepare(config.lock_memory, config.oom_score_adj);
     let runtime = worker::runtime()?;
-    let device = KernelDevice { path: config.device.clone() };
     LocalSet::new().block_on(&runtime, async {
         let stop = stop_signal()?;
-        agent::run(config, &device, log, stop).await
+        agent::run(config, begun, log, stop).await
     })
 }
 

@@ -72,6 +72,14 @@ impl Mapped {
         Some(unsafe { std::slice::from_raw_parts(first.cast::<AtomicU64>().as_ptr(), count) })
     }
 
+    /// Writes words, for whoever plays the module.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn write_words(&self, offset: usize, values: &[u64]) {
+        for (word, value) in self.words(offset, values.len()).unwrap_or(&[]).iter().zip(values) {
+            word.store_relaxed(*value);
+        }
+    }
+
     fn word(&self, offset: usize) -> Option<&AtomicU64> {
         self.words(offset, 1)?.first()
     }
@@ -269,9 +277,7 @@ mod tests {
             u64::from_ne_bytes(bytes)
         };
         let words = [MAGIC, halves(ABI_VERSION, depth), halves(CONTROL.window_bytes, 0), 7];
-        for (word, value) in memory.words(0, 4).expect("a page").iter().zip(words) {
-            word.store_relaxed(value);
-        }
+        memory.write_words(0, &words);
     }
 
     #[test]

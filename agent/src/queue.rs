@@ -193,7 +193,8 @@ impl Queue {
                 break;
             };
             let completion = match self.check(words)? {
-                Err(malformed) => malformed,
+                Err(None) => continue,
+                Err(Some(malformed)) => malformed,
                 Ok(fetched) => match self.try_at_once(pipeline, fetched) {
                     Some(completion) => {
                         let op = usize::from(fetched.submission.op == Op::Write);
@@ -231,11 +232,12 @@ impl Queue {
         self.submissions.pop(&ring).map_err(|Overrun| overrun(&self.device))
     }
 
-    /// Holds a submission against all that it may say; a malformed one gives its completion.
+    /// Holds a submission against all that it may say. A malformed one gives its completion, but for
+    /// a tag that does not exist: the module would take that for a corrupt ring.
     fn check(
         &mut self,
         words: [u64; SUBMISSION_WORDS],
-    ) -> Result<Result<Fetched, Completion>, Ended> {
+    ) -> Result<Result<Fetched, Option<Completion>>, Ended> {
         let problem = match Submission::from_words(words) {
             Err(error) => format!("{error:?}"),
             Ok(submission) => match self.range(&submission)? {
@@ -249,10 +251,11 @@ impl Queue {
         }
         let [first, ..] = words;
         let (tag, generation) = (Tag(first as u16), Generation((first >> 32) as u32));
-        if let Some(window) = self.windows.get(tag.index()) {
+        let completion = self.windows.get(tag.index()).map(|window| {
             window.mark_written();
-        }
-        Ok(Err(Completion { tag, generation, status: -libc::EIO, len: 0 }))
+            Completion { tag, generation, status: -libc::EIO, len: 0 }
+        });
+        Ok(Err(completion))
     }
 
     fn range(&self, submission: &Submission) -> Result<Result<u64, &'static str>, Ended> {

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! An open file of the simulated control device.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use nix::errno::Errno;
+use srb_proto::control::{ActiveUrl, Config, DeviceInfo, Hello, Join};
+use srb_proto::layout::{Mapping, DATA, MAGIC};
+
+use super::session::{SimSession, Wakeup};
+use super::{lock, SimModule};
+use crate::mapping::Mapped;
+use crate::session::ControlFile;
+
+/// What a file has become.
+enum Role {
+    /// It began the session, which ends with it.
+    Owner(Arc<SimSession>),
+    /// It is a worker's.
+    Worker(Arc<SimSession>, u32),
+}
+
+pub(super) struct SimFile {
+    module: SimModule,
+    polled: OwnedFd,
+    wakeup: Mutex<Option<Wakeup>>,
+    role: OnceLock<Role>,
+}
+
+impl SimFile {
+    pub(super) fn new(module: SimModule) -> io::Result<Self> {
+        let (wakeup, polled) = Wakeup::new()?;
+        Ok(Self { module, polled, wakeup: Mutex::new(Some(wakeup)), role: OnceLock::new() })
+    }
+
+    fn session(&self) -> Result<&Arc<SimSession>, Errno> {
+        let (Role::Owner(session) | Role::Worker(session, _)) =
+            self.role.get().ok_or(Errno::EINVAL)?;
+        if session.has_ended() {
+            return Err(Errno::ESHUTDOWN);
+        }
+        Ok(session)
+    }
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        if let Some(Role::Owner(session)) = self.role.get() {
+            self.module.end(session);
+        }
+    }
+}
+
+impl AsFd for SimFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.polled.as_fd()
+    }
+}
+
+impl ControlFile for SimFile {
+    fn hello(&self, hello: &mut Hello) -> Result<(), Errno> {
+        let spoken = self.module.inner.abi_version;
+        if hello.magic != MAGIC || hello.abi_version != spoken {
+            hello.abi_version = spoken;
+            return Err(Errno::EPROTO);
+        }
+        if self.role.get().is_some() {
+            return Err(Errno::EINVAL);
+        }
+        let session = self.module.begin()?;
+        hello.session = session.number;
+        hello.queues = self.module.inner.queues;
+        hello.depth = DATA.depth;
+        hello.window_bytes = DATA.window_bytes;
+        self.role.set(Role::Owner(session)).map_err(|_| Errno::EINVAL)
+    }
+
+    fn join(&self, join: &mut Join) -> Result<(), Errno> {
+        let session = self.module.table().session.clone().ok_or(Errno::ESTALE)?;
+        if session.number != join.session {
+            return Err(Errno::ESTALE);
+        }
+        let wakeup = lock(&self.wakeup).take().ok_or(Errno::EINVAL)?;
+        session.join(join.worker, wakeup)?;
+        self.role.set(Role::Worker(session, join.worker)).map_err(|_| Errno::EINVAL)
+    }
+
+    fn config(&self, config: &mut Config, urls: &mut [u8]) -> Result<(), Errno> {
+        self.session()?;
+        self.module.config(config, urls)
+    }
+
+    fn device(&self, info: &mut DeviceInfo) -> Result<(), Errno> {
+        self.session()?;
+        self.module.device(info)
+    }
+
+    fn enter(&self, flags: u64) -> Result<u32, Errno> {
+        let session = self.session()?;
+        match self.role.get() {
+            Some(Role::Worker(_, worker)) if flags == 0 => self.module.reap(session, *worker),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn active_url(&self, active: &mut ActiveUrl) -> Result<(), Errno> {
+        self.session()?;
+        self.module.set_active_url(active.version, active.index)
+    }
+
+    fn map(&self, mapping: Mapping) -> Result<Mapped, Errno> {
+        let session = self.session()?;
+        match mapping {
+            Mapping::Doorbell { worker } => session.map_doorbell(worker),
+            Mapping::Control => self.module.inner.control.map(session),
+            Mapping::Channel { device, queue } => {
+                let found = self.module.table().devices.get(&device).cloned();
+                let device = found.ok_or(Errno::ENOENT)?;
+                device.lanes.get(queue as usize).ok_or(Errno::ENOENT)?.map(session)
+            }
+        }
+    }
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! A whole agent on a thread of this process, connected to a simulated module.
+
+use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tokio::task::LocalSet;
+
+use super::{SimModule, PATIENCE};
+use crate::agent::{self, AgentError};
+use crate::config::Config;
+use crate::logging::Log;
+use crate::repository::RestConfig;
+use crate::session::Session;
+use crate::worker;
+
+/// An agent that serves a simulated module until it is stopped, cut off or dropped.
+pub struct RunningAgent {
+    socket: PathBuf,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<Result<(), AgentError>>>,
+}
+
+impl RunningAgent {
+    /// A configuration for tests: the socket in `folder`, and nothing that touches the process.
+    #[must_use]
+    pub fn config(folder: &Path) -> Config {
+        Config {
+            socket: folder.join("agent.sock"),
+            device: PathBuf::new(),
+            log: None,
+            lock_memory: false,
+            oom_score_adj: 0,
+            drain: Duration::from_secs(2),
+            rest: RestConfig::default(),
+        }
+    }
+
+    /// Starts an agent; returns when it has a session and has opened its status socket, or is over.
+    #[must_use]
+    pub fn start(module: &SimModule, config: Config) -> Self {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (module, socket) = (module.clone(), config.socket.clone());
+        let body = move || {
+            let begun = Session::begin(&module)?;
+            let runtime = worker::runtime()?;
+            LocalSet::new().block_on(&runtime, async {
+                let stop = async move { drop(stopped.await) };
+                agent::run(&config, begun, Log::foreign(), stop).await
+            })
+        };
+        let thread = thread::spawn(body);
+        let deadline = Instant::now() + PATIENCE;
+        while std::os::unix::net::UnixStream::connect(&socket).is_err()
+            && !thread.is_finished()
+            && Instant::now() < deadline
+        {
+            thread::sleep(Duration::from_millis(1));
+        }
+        Self { socket, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Of its status.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Asks it to end, as SIGTERM does, and waits.
+    ///
+    /// # Errors
+    /// What it ended with, if that was not the request.
+    pub fn stop(mut self) -> Result<(), AgentError> {
+        drop(self.stop.take());
+        self.wait()
+    }
+
+    /// Waits until it ends by itself.
+    ///
+    /// # Errors
+    /// What it ended with.
+    pub fn wait(mut self) -> Result<(), AgentError> {
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(result)) => result,
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for RunningAgent {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A test that cares has waited.
+            let _ = thread.join();
+        }
+    }
+}
