@@ -27,7 +27,18 @@ pub trait Word {
 
 #[cfg(not(MODULE))]
 mod on_core {
-    use core::sync::atomic::{fence, AtomicU64, Ordering};
+    use core::sync::atomic::{compiler_fence, fence, AtomicU64, Ordering};
+
+    /// What a sequentially consistent read-modify-write lacks to be a full barrier: by itself it
+    /// lets a later load, if that is not sequentially consistent too, overtake its store.
+    /// x86's locked instructions let nothing pass, so there it is enough to hold the compiler.
+    fn beside_a_locked_instruction() {
+        if cfg!(target_arch = "x86_64") {
+            compiler_fence(Ordering::SeqCst);
+        } else {
+            fence(Ordering::SeqCst);
+        }
+    }
 
     impl super::Word for AtomicU64 {
         fn load_relaxed(&self) -> u64 {
@@ -43,10 +54,16 @@ mod on_core {
             self.store(value, Ordering::Release);
         }
         fn swap_full(&self, value: u64) -> u64 {
-            self.swap(value, Ordering::SeqCst)
+            beside_a_locked_instruction();
+            let old = self.swap(value, Ordering::SeqCst);
+            beside_a_locked_instruction();
+            old
         }
         fn fetch_or_full(&self, bits: u64) -> u64 {
-            self.fetch_or(bits, Ordering::SeqCst)
+            beside_a_locked_instruction();
+            let old = self.fetch_or(bits, Ordering::SeqCst);
+            beside_a_locked_instruction();
+            old
         }
         fn fence_full() {
             fence(Ordering::SeqCst);
