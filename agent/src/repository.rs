@@ -242,11 +242,11 @@ impl Repository {
 
 impl Route {
     fn new(settings: &Settings, old: &Self) -> Self {
-        let nulls = settings.urls.iter().filter_map(|url| match url.kind() {
+        let mut nulls = settings.urls.iter().filter_map(|url| match url.kind() {
             Kind::Null { size_bytes } => Some(size_bytes),
             Kind::Http { .. } => None,
         });
-        match (nulls.last(), settings.urls.len()) {
+        match (nulls.next(), settings.urls.len()) {
             (_, 0) => Self::Nowhere,
             (Some(size_bytes), 1) => Self::Null { size_bytes },
             (Some(_), _) => Self::Mixed,

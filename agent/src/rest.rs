@@ -205,7 +205,8 @@ impl Client {
     ) -> Result<Reply, Failure> {
         let start = Instant::now();
         let path = self.path(pool.url(), operation)?;
-        let result = match pool.take().await {
+        let kept = if operation.has_one_answer() { pool.take().await } else { None };
+        let result = match kept {
             Some(link) => {
                 match self.exchange(pool, link, operation, path.clone(), settings).await {
                     Err((_, true)) => {
@@ -263,15 +264,14 @@ impl Client {
                 let unanswered = !error.is_parse() && !error.is_user();
                 (answer::broken(&error), unanswered)
             })?;
-            let (reply, rest) = answer::receive(&mut link, operation, response).await;
-            reply.map(|reply| (reply, rest)).map_err(|failure| (failure, false))
+            Ok(answer::receive(&mut link, operation, response).await)
         };
         match timeout(settings.req_timeout, both).await {
             Ok(Ok((reply, rest))) => {
                 if rest == Rest::Reusable {
                     pool.keep(link);
                 }
-                Ok(reply)
+                reply.map_err(|failure| (failure, false))
             }
             Ok(Err(failed)) => Err(failed),
             Err(_) => {

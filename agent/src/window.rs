@@ -73,7 +73,7 @@ impl Window {
         self.zeros.set(self.zeros.get().min(offset));
         // SAFETY: `offset` is within the window.
         let target = unsafe { self.start.add(offset) };
-        // SAFETY: the window has room for the bytes from `target` on; a Rust slice never overlaps it.
+        // SAFETY: the window has room for the bytes from `target` on; no Rust slice overlaps it.
         unsafe { target.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
         true
     }
@@ -174,8 +174,8 @@ impl Buf for Payload {
     }
 
     fn chunk(&self) -> &[u8] {
-        // SAFETY: `left` bytes from `start` on are valid while `_owner` lives, and nobody writes there while the
-        // request is in flight, as `Window::new` demands.
+        // SAFETY: `left` bytes from `start` on are valid while `_owner` lives, and nobody writes
+        // there while the request is in flight, as `Window::new` demands.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.left) }
     }
 

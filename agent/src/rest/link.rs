@@ -11,6 +11,7 @@
 //! Dropping a busy link resets the connection, so that what its socket still holds of a write is
 //! not sent any more.
 
+use std::error::Error as _;
 use std::future::{poll_fn, Future};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -34,6 +35,8 @@ pub(crate) struct Link {
     sender: http1::SendRequest<Payload>,
     /// `None` once the connection has ended.
     driver: Option<http1::Connection<TokioIo<TcpStream>, Payload>>,
+    /// The connection has ended because of what came over it, not because it broke.
+    nonsense: bool,
     busy: bool,
 }
 
@@ -56,7 +59,7 @@ impl Link {
             .max_headers(MAX_HEADERS)
             .handshake(TokioIo::new(stream))
             .await?;
-        Ok(Self { sender, driver: Some(driver), busy: false })
+        Ok(Self { sender, driver: Some(driver), nonsense: false, busy: false })
     }
 
     /// Sends a request and waits for the head of its answer.
@@ -100,7 +103,8 @@ impl Link {
     pub(crate) async fn finish(&mut self) -> Rest {
         let ended = poll_fn(|cx| Poll::Ready(self.poll_driver(cx))).await;
         let rest = match ended {
-            Poll::Ready(Err(_)) => Rest::Junk,
+            // The answer was whole: what else can be wrong is what follows it.
+            _ if self.nonsense => Rest::Junk,
             Poll::Pending if self.sender.is_ready() => Rest::Reusable,
             _ => Rest::Closed,
         };
@@ -123,13 +127,12 @@ impl Link {
         Pin::new(body).poll_frame(cx)
     }
 
-    fn poll_driver(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
-        let Some(driver) = &mut self.driver else { return Poll::Ready(Ok(())) };
-        let ended = Pin::new(driver).poll(cx);
-        if ended.is_ready() {
-            self.driver = None;
-        }
-        ended
+    fn poll_driver(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(driver) = &mut self.driver else { return Poll::Ready(()) };
+        let Poll::Ready(end) = Pin::new(driver).poll(cx) else { return Poll::Pending };
+        self.driver = None;
+        self.nonsense = end.is_err_and(|error| error.source().is_none());
+        Poll::Ready(())
     }
 }
 

@@ -128,7 +128,8 @@ mod tests {
             let mut entries: Vec<(Entry, Range<u64>)> = Vec::new();
             for (enter, start, len) in steps {
                 let bytes = start..start + len;
-                let shared = entries.iter().any(|(_, write)| bytes.clone().any(|b| write.contains(&b)));
+                let shares = |write: &Range<u64>| bytes.clone().any(|byte| write.contains(&byte));
+                let shared = entries.iter().any(|(_, write)| shares(write));
                 prop_assert_eq!(table.blocks(&bytes), shared);
                 prop_assert_eq!(table.wait(&bytes).now_or_never().is_none(), shared);
                 if enter {
