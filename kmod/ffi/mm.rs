@@ -65,7 +65,7 @@ pub(crate) unsafe fn copy_to_page(page: RawPage, offset: usize, from: *const u8,
     with_page(page, |base| {
         // SAFETY: The contract. The agent may write the page meanwhile: then it spoils its own
         // data.
-        unsafe { core::ptr::copy_nonoverlapping(from, base.add(offset), len) }
+        unsafe { copy(base.add(offset), from, len) }
     });
 }
 
@@ -76,8 +76,22 @@ pub(crate) unsafe fn copy_to_page(page: RawPage, offset: usize, from: *const u8,
 pub(crate) unsafe fn copy_from_page(page: RawPage, offset: usize, to: *mut u8, len: usize) {
     with_page(page, |base| {
         // SAFETY: As in `copy_to_page`.
-        unsafe { core::ptr::copy_nonoverlapping(base.add(offset).cast_const(), to, len) }
+        unsafe { copy(to, base.add(offset).cast_const(), len) }
     });
+}
+
+/// Copies memory; whole pages in the way that the kernel has found to be the processor's best.
+///
+/// # Safety
+/// `from` is readable and `to` writable for `len` bytes, and they do not overlap.
+unsafe fn copy(to: *mut u8, from: *const u8, len: usize) {
+    if len == bindings::PAGE_SIZE {
+        // SAFETY: The contract; the callee does not write to `from`.
+        unsafe { bindings::copy_page(to.cast(), from.cast_mut().cast()) };
+    } else {
+        // SAFETY: The contract.
+        unsafe { core::ptr::copy_nonoverlapping(from, to, len) };
+    }
 }
 
 /// The page behind an address in memory from the vmalloc allocator.
