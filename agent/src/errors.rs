@@ -163,9 +163,8 @@ impl RequestError {
     #[must_use]
     pub fn after_tries(operation: impl fmt::Display, answers: Vec<UrlAnswer>, tries: u32) -> Self {
         let kind = answers.iter().map(|answer| answer.kind).max().unwrap_or(ErrorKind::NoUrl);
-        let ambiguous = kind.rule().ambiguous;
         let operation = operation.to_string();
-        Self { kind, operation, answers, tries, ambiguous, notes: Vec::new() }
+        Self { kind, operation, answers, tries, ambiguous: false, notes: Vec::new() }
     }
 
     /// The same, after a try that a server may have carried out without saying so.

@@ -49,13 +49,16 @@ pub(crate) struct Failure {
     pub(crate) kind: ErrorKind,
     /// What the URL did, as the rest of a sentence.
     pub(crate) text: String,
-    /// What the server wants to be left alone for.
+    /// How long the server wants to be left alone.
     pub(crate) retry_after: Option<Duration>,
+    /// The server may have carried the operation out all the same.
+    pub(crate) ambiguous: bool,
 }
 
 impl Failure {
     pub(crate) fn new(kind: ErrorKind, text: impl Into<String>) -> Self {
-        Self { kind, text: text.into(), retry_after: None }
+        let ambiguous = kind.rule().ambiguous;
+        Self { kind, text: text.into(), retry_after: None, ambiguous }
     }
 }
 
@@ -148,12 +151,18 @@ impl Client {
                 Err(failure) => failure,
             };
             self.blame(pool.url(), &failure);
-            let rule = failure.kind.rule();
+            let Failure { kind, ambiguous, .. } = failure;
+            tries.ambiguous |= ambiguous;
+            let last = !kind.rule().retry || tries.count > settings.nb_req_retries;
+            if !last {
+                let (url, why) = (pool.url().text(), &failure.text);
+                tracing::debug!(%operation, url, why, "a try failed, another one follows");
+            }
             tries.note(pool.url(), failure, settings);
-            if !rule.retry || tries.count > settings.nb_req_retries {
+            if last {
                 return Err(tries.into_error());
             }
-            if rule.ambiguous {
+            if ambiguous {
                 tries.may_have_landed();
             }
             if let Some(volume) = operation.volume() {
@@ -184,6 +193,8 @@ impl Client {
                 let probe = Box::pin(probe::probe(self, pool, settings));
                 fitness.establish(probe).await.map_err(|mut failure| {
                     failure.text.push_str(" when it was probed for ranges");
+                    // The operation itself was not sent.
+                    failure.ambiguous = false;
                     failure
                 })?
             }
@@ -361,7 +372,7 @@ impl<'a> Tries<'a> {
     }
 
     fn note(&mut self, url: &Arc<Url>, failure: Failure, settings: &Settings) {
-        let Failure { kind, text, retry_after } = failure;
+        let Failure { kind, text, retry_after, .. } = failure;
         let last = UrlAnswer { url: url.text().to_owned(), kind, text };
         let retry_after = retry_after.unwrap_or_default().min(settings.req_timeout);
         match self.failed.iter_mut().find(|failed| Arc::ptr_eq(&failed.url, url)) {

@@ -371,3 +371,25 @@ async fn without_a_url_there_is_nothing_to_ask() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_create_whose_probe_failed_touches_no_volume() {
+    let server = Scripted::start(|_, asked| match step(asked) {
+        Step::Create => vec![Do::Close],
+        Step::Size => size(0),
+        _ => status("204 No Content"),
+    })
+    .await;
+    local(async {
+        let volumes = Volumes::new(probed(settings(&[&server.url])));
+        let error = volumes.create("v", SIZE, false).await.expect_err("not probed");
+        assert!(error.to_string().contains("when it was probed for ranges"), "{error}");
+        assert!(!error.may_have_happened());
+    })
+    .await;
+    assert!(
+        server.lines().iter().all(|line| line.contains("/.srb-probe-")),
+        "{:?}",
+        server.lines()
+    );
+}

@@ -92,3 +92,11 @@ fn handles_of_one_volume_share_until_the_last_is_gone() {
     drop((one, two));
     assert_ne!(repository.volume("v").id(), id);
 }
+
+#[test]
+fn what_threads_share_can_be_shared() {
+    fn shared<T: Send + Sync + 'static>() {}
+    shared::<Repository>();
+    shared::<Volume>();
+    shared::<crate::errors::RequestError>();
+}

@@ -95,11 +95,9 @@ fn judge(
         _ => ErrorKind::Protocol,
     };
     let retry_after = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-    Err(Failure {
-        kind,
-        text: format!("answered {status}"),
-        retry_after: retry_after.and_then(|secs| secs.parse().ok()).map(Duration::from_secs),
-    })
+    let mut failure = Failure::new(kind, format!("answered {status}"));
+    failure.retry_after = retry_after.and_then(|secs| secs.parse().ok()).map(Duration::from_secs);
+    Err(failure)
 }
 
 /// Copies a body into the window: exactly the bytes asked for, or an error.
