@@ -24,7 +24,14 @@ struct Run {
     in_flight: usize,
 }
 
-async fn measure(url: &str, run: Run, time: Duration) -> f64 {
+/// What this thread has spent on a processor, in nanoseconds.
+fn cpu_ns() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    text.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(f64::NAN)
+}
+
+/// Requests per second, and microseconds of this thread for each.
+async fn measure(url: &str, run: Run, time: Duration) -> (f64, f64) {
     let mut limits = Settings { thread_pool_size: 256, ..settings(&[url]) };
     limits.req_timeout = Duration::from_secs(10);
     let repository = unprobed(limits);
@@ -44,7 +51,7 @@ async fn measure(url: &str, run: Run, time: Duration) -> f64 {
     for number in 0..run.in_flight {
         flying.push(one(Window::from_vec(vec![0; run.len]), number));
     }
-    let (start, mut done) = (Instant::now(), 0);
+    let (start, cpu, mut done) = (Instant::now(), cpu_ns(), 0);
     while let Some(window) = flying.next().await {
         done += 1;
         if start.elapsed() >= time {
@@ -52,7 +59,8 @@ async fn measure(url: &str, run: Run, time: Duration) -> f64 {
         }
         flying.push(one(window, done + run.in_flight));
     }
-    f64::from(u32::try_from(done).expect("few")) / start.elapsed().as_secs_f64()
+    let requests = f64::from(u32::try_from(done).expect("few"));
+    (requests / start.elapsed().as_secs_f64(), (cpu_ns() - cpu) / requests / 1e3)
 }
 
 #[tokio::test]
@@ -70,9 +78,11 @@ async fn requests_per_second() {
         run("1 MiB reads, 8 in flight", false, 1 << 20, 8),
         run("1 MiB writes, 8 in flight", true, 1 << 20, 8),
     ] {
-        let rate = local(measure(playground.url(), run, Duration::from_millis(1500))).await;
-        println!("{}: {rate:.0}/s, {:.0} MB/s", run.what, rate * run.len as f64 / 1e6);
+        let (rate, cpu) = local(measure(playground.url(), run, Duration::from_millis(1500))).await;
+        let rate_mb = rate * run.len as f64 / 1e6;
+        println!("{}: {rate:.0}/s, {rate_mb:.0} MB/s, {cpu:.1} us of this thread", run.what);
     }
-    let null = local(measure("null:", run("", false, 4 << 10, 32), Duration::from_secs(1))).await;
-    println!("null: {null:.0}/s");
+    let (null, cpu) =
+        local(measure("null:", run("", false, 4 << 10, 32), Duration::from_secs(1))).await;
+    println!("null: {null:.0}/s, {cpu:.2} us");
 }
