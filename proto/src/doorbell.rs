@@ -15,7 +15,7 @@
 //!   summary that nobody looks at again.
 //! - set bit (full), read `sleeping` / set `sleeping`, **fence**, read summary: no wake-up is lost.
 //!
-//! `tests/loom.rs` checks each of the three.
+//! docs/ring.md argues each of the three step by step, `tests/loom.rs` checks them.
 
 use super::atomic::Word;
 
@@ -69,7 +69,8 @@ impl<'a, W: Word> ReadySet<'a, W> {
         }
     }
 
-    /// Takes all members out and visits each; their channels must be read after this, not before.
+    /// Takes all members out and visits each; their channels must be read after this, not before,
+    /// and to the end: nobody announces a second time what was published before.
     pub fn take(&self, mut visit: impl FnMut(usize)) {
         // ORDERING: the swaps are full barriers; pair with the fences in `insert`.
         let mut summary = if self.is_empty() { 0 } else { self.summary.swap_full(0) };

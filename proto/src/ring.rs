@@ -16,7 +16,8 @@
 //! `Producer::publish` stores the tail with release, after the entries' relaxed stores;
 //! `Consumer::pop` loads the tail with acquire before it loads entries. A place is written again
 //! only after its entry's tag came back through the opposite ring, whose own release and acquire
-//! order the consumer's loads before the new stores. `tests/loom.rs` checks both.
+//! order the consumer's loads before the new stores. docs/ring.md argues both step by step,
+//! `tests/loom.rs` checks them.
 
 use super::atomic::Word;
 

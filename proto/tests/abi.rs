@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 //! Everything that crosses the boundary between module and agent, held against `abi.golden`.
 //!
-//! A difference means that an agent and a module built before and after it do not understand each other: raise
-//! `layout::ABI_VERSION`, then run with `SRB_BLESS=1` and commit the golden file with the change.
+//! A difference means that an agent and a module built before and after it do not understand each
+//! other: raise `layout::ABI_VERSION`, then run with `SRB_BLESS=1` and commit the golden file with
+//! the change.
 #![cfg(not(loom))]
 
 use std::fmt::Write as _;
@@ -31,14 +32,16 @@ macro_rules! constants {
     };
 }
 
-/// Size, alignment and the offset of each field. The pattern makes a field that is not named here an error.
+/// Size, alignment and the offset of each field. The pattern makes a field that is not named here
+/// an error.
 macro_rules! fields {
     ($out:expr, $type:ident { $($field:ident),+ $(,)? }) => {{
         let _ = |$type { $($field: _),+ }: $type| ();
         let (size, align) = (size_of::<$type>(), align_of::<$type>());
         line(&mut $out, stringify!($type), &format_args!("size {size} align {align}"));
         $({
-            let (offset, size) = (offset_of!($type, $field), size_of_field(|it: &$type| &it.$field));
+            let offset = offset_of!($type, $field);
+            let size = size_of_field(|it: &$type| &it.$field);
             let name = concat!(stringify!($type), ".", stringify!($field));
             line(&mut $out, name, &format_args!("offset {offset} size {size}"));
         })+

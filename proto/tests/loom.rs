@@ -2,8 +2,8 @@
 //! Every ordering argument of the ring and the doorbell, held against the orders that the memory
 //! model allows.
 //!
-//!     RUSTFLAGS="--cfg loom" cargo test -p srb-proto --test loom --release --target-dir
-//! target/loom
+//!     RUSTFLAGS="--cfg loom" \
+//!         cargo test -p srb-proto --test loom --release --target-dir target/loom
 //!
 //! Each argument is a function that takes the orders its parties use. It is checked once with the
 //! orders that the code names, and once more for each order that it leans on, with that one
