@@ -98,7 +98,7 @@ pub struct Config {
     pub urls_capacity: u32,
     /// Out: bytes that the URLs take.
     pub urls_bytes: u32,
-    /// Out: seconds for a request, connection included when it is new.
+    /// Out: seconds in which a server must answer, once the connection stands.
     pub req_timeout_secs: u32,
     /// Out: tries after the first one.
     pub nb_req_retries: u32,
