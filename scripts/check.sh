@@ -2,13 +2,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # Checks all that can be checked without running it; shows every finding, and fails if there was
 # one.
+# usage: check.sh [PART]    only the checks with PART in their titles
 . "$(dirname "$0")/lib.sh"
 
 FAILED=()
+ONLY=${1:-}
 
 # check TITLE COMMAND...
 check() {
     local title=$1 output status=0
+    [[ $title == *"$ONLY"* ]] || return 0
     shift
     output=$("$@" 2>&1 </dev/null) || status=$?
     if [ "$status" = 0 ]; then
@@ -58,7 +61,7 @@ shell_scripts() {
 
 spelling() {
     files '*.rs' '*.c' '*.sh' '*.md' '*.toml' Makefile Kbuild | grep -v '^Cargo.lock$' |
-        xargs -d '\n' codespell --ignore-words-list=crate,ser,inout,fo,ro,ot,statics --
+        xargs -d '\n' codespell --ignore-words-list=crate,inflight,parm,ser,inout,fo,ro,ot,statics --
 }
 
 # Sources of crates, licences and bans.
@@ -80,7 +83,7 @@ check "clippy" clippy
 check "documentation builds, nothing undocumented" docs
 if [ "$(id -u)" = 0 ]; then
     # Made first: a check shows its output only when it fails, and this takes minutes once.
-    "$ROOT/scripts/kernel.sh"
+    [ -n "$ONLY" ] || "$ROOT/scripts/kernel.sh"
     check "the kernel's clippy over the module" "$ROOT/scripts/module.sh" clippy
 else
     skip "the kernel's clippy over the module: its tree is made as root: run 'sudo make check'"

@@ -123,7 +123,13 @@ spin() {
 # which the next one removes.
 cached() {
     local name=$1 make=$2 final=$CACHE/$1 temp=$CACHE/tmp/$1
-    [ -e "$final" ] && return 0
+    if [ -e "$final" ]; then
+        # Its age is that of its last use.
+        touch "$final"
+        return 0
+    fi
+    # Those of its kind that nobody has used for two weeks.
+    find "$CACHE" -maxdepth 1 -name "${name%-*}-*" -mtime +14 -exec rm -rf --one-file-system {} +
     exec 9>"$CACHE/locks/$name"
     if ! flock -n 9; then
         say "waiting for another build of $name"

@@ -7,6 +7,8 @@
 #        userspace.sh ARGUMENT...  run the sdk's cargo with these arguments instead
 . "$(dirname "$0")/lib.sh"
 
+# Link-time optimisation would cost most of the time of each build here, and tests gain nothing by
+# it; SRB_VM_LTO='"thin"' is for those who measure what is shipped. Nobody debugs in the VM.
 PROGRAMS=(--bin srb-agent --bin srbctl --bin srb-playground --bin srb-guest-tests)
 
 make_vendor() {
@@ -18,7 +20,9 @@ sdk_cargo() {
     inside "$SDK" "$ROOT:/src:ro" "$CACHE/$VENDOR:/vendor:ro" "$TARGET:/target" -- sh -c '
         cd /src && export CARGO_TARGET_DIR=/target CARGO_HOME=/target/home CARGO_NET_OFFLINE=true &&
         exec cargo --config "source.crates-io.replace-with=\"vendored\"" \
-            --config "source.vendored.directory=\"/vendor\"" "$@"' cargo "$@"
+            --config "source.vendored.directory=\"/vendor\"" "$@"' cargo \
+        --config profile.release.lto="${SRB_VM_LTO:-false}" \
+        --config profile.release.debug=false "$@"
 }
 
 need_root "building for the VM"
