@@ -27,18 +27,11 @@ impl Word for SharedWord {
     fn swap_full(&self, value: u64) -> u64 {
         self.0.xchg(value, Full)
     }
-    fn fetch_or_full(&self, bits: u64) -> u64 {
-        // The kernel's Rust atomics have no fetch_or. A hostile agent can make a round fail, so
-        // rounds are bounded; after the last one the bits are set at the price of those that the
-        // agent has just changed itself.
-        let mut old = self.0.load(Relaxed);
-        for _ in 0..64 {
-            match self.0.cmpxchg(old, old | bits, Full) {
-                Ok(old) => return old,
-                Err(now) => old = now,
-            }
+    fn or_full(&self, bits: u64) {
+        // One locked instruction for each bit, and no loop that a hostile agent could keep going.
+        for bit in (0..u64::BITS).filter(|bit| bits & 1 << bit != 0) {
+            crate::ffi::system::set_bit_full(bit, self.0.as_ptr());
         }
-        self.0.xchg(old | bits, Full)
     }
     fn fence_full() {
         smp_mb(barrier::Full);

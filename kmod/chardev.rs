@@ -159,7 +159,7 @@ impl Handle {
 
     fn hello(&self, at: UserPtr) -> Result {
         let mut hello: Hello = read(at)?;
-        if hello.magic != MAGIC || hello.flags != 0 || hello.reserved != 0 {
+        if hello.magic != MAGIC {
             return Err(EINVAL);
         }
         let theirs = hello.abi_version;
@@ -173,7 +173,7 @@ impl Handle {
             write(at, hello)?;
             return Err(EPROTO);
         }
-        if self.role.as_ref().is_some() {
+        if hello.flags != 0 || hello.reserved != 0 || self.role.as_ref().is_some() {
             return Err(EINVAL);
         }
         let session = Session::begin(self.space)?;

@@ -3,6 +3,15 @@
 #include <linux/blk-mq.h>
 #include <linux/bottom_half.h>
 
+void srb_set_bit(unsigned int bit, u64 *word);
+
+void srb_set_bit(unsigned int bit, u64 *word)
+{
+	smp_mb__before_atomic();
+	set_bit(bit, (unsigned long *)word);
+	smp_mb__after_atomic();
+}
+
 void srb_end_request(struct request *rq, blk_status_t status);
 
 /*

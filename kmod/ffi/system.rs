@@ -15,6 +15,11 @@ use kernel::{
     time::Jiffies,
 };
 
+extern "C" {
+    /// `helpers.c`: a locked instruction between two barriers.
+    fn srb_set_bit(bit: c_uint, word: *mut u64);
+}
+
 /// Queues of each device: one for each processor that is online, within bounds.
 pub(crate) fn queues() -> u32 {
     // SAFETY: A counter of the kernel's.
@@ -40,6 +45,12 @@ pub(crate) fn current_process() -> i32 {
 pub(crate) fn current_is_exiting() -> bool {
     // SAFETY: The current task reads its own flags.
     unsafe { (*kernel::current!().as_ptr()).flags & bindings::PF_EXITING != 0 }
+}
+
+/// Sets a bit of a word that others change at the same time, as a full barrier on both sides.
+pub(crate) fn set_bit_full(bit: u32, word: *mut u64) {
+    // SAFETY: Our callers pass a live word and a bit within it.
+    unsafe { srb_set_bit(bit, word) };
 }
 
 /// Sleeps. EINTR: a signal came.

@@ -19,8 +19,8 @@ pub trait Word {
     fn store_release(&self, value: u64);
     /// Replaces the value and returns the old one, as a full barrier on both sides.
     fn swap_full(&self, value: u64) -> u64;
-    /// Sets bits and returns the old value, as a full barrier on both sides.
-    fn fetch_or_full(&self, bits: u64) -> u64;
+    /// Sets bits, as a full barrier on both sides.
+    fn or_full(&self, bits: u64);
     /// A full barrier: sequentially consistent with every other one.
     fn fence_full();
 }
@@ -59,11 +59,10 @@ mod on_core {
             beside_a_locked_instruction();
             old
         }
-        fn fetch_or_full(&self, bits: u64) -> u64 {
+        fn or_full(&self, bits: u64) {
             beside_a_locked_instruction();
-            let old = self.fetch_or(bits, Ordering::SeqCst);
+            self.fetch_or(bits, Ordering::SeqCst);
             beside_a_locked_instruction();
-            old
         }
         fn fence_full() {
             fence(Ordering::SeqCst);

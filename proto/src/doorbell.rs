@@ -60,12 +60,12 @@ impl<'a, W: Word> ReadySet<'a, W> {
         if word.load_relaxed() & bit != 0 {
             return;
         }
-        word.fetch_or_full(bit);
+        word.or_full(bit);
         // ORDERING: the full barrier of fetch_or stands between the bit and the look at the
         // summary.
         let summary_bit = 1u64 << (at % BITS);
         if self.summary.load_relaxed() & summary_bit == 0 {
-            self.summary.fetch_or_full(summary_bit);
+            self.summary.or_full(summary_bit);
         }
     }
 

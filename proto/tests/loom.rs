@@ -138,8 +138,8 @@ impl<const FENCE: bool> Word for View<'_, FENCE> {
             }
         })
     }
-    fn fetch_or_full(&self, bits: u64) -> u64 {
-        self.full(|ordering| self.cell.value.fetch_or(bits, ordering))
+    fn or_full(&self, bits: u64) {
+        self.full(|ordering| self.cell.value.fetch_or(bits, ordering));
     }
     fn fence_full() {
         if FENCE {
@@ -668,8 +668,8 @@ mod doorbell {
                     thread::spawn(move || {
                         let party = memory.party::<true>(NAMED);
                         party.tails[0].store_release(1);
-                        party.summary.fetch_or_full(1);
-                        party.bits[0].fetch_or_full(1);
+                        party.summary.or_full(1);
+                        party.bits[0].or_full(1);
                     })
                 };
                 let (party, mut received) = (memory.party::<true>(NAMED), [0; MEMBERS.len()]);
