@@ -61,7 +61,8 @@ shell_scripts() {
 
 spelling() {
     files '*.rs' '*.c' '*.sh' '*.md' '*.toml' Makefile Kbuild | grep -v '^Cargo.lock$' |
-        xargs -d '\n' codespell --ignore-words-list=crate,inflight,parm,ser,inout,fo,ro,ot,statics --
+        xargs -d '\n' codespell \
+            --ignore-words-list=crate,fo,inflight,inout,ot,parm,ro,ser,statics --
 }
 
 # Sources of crates, licences and bans.

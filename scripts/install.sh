@@ -37,7 +37,7 @@ usable() {
     compgen -G "$1/rust/*.rmeta" >/dev/null ||
         die "$1 has no Rust metadata (rust/*.rmeta), which Debian's headers leave out:" \
             "give a tree prepared from the kernel's source with KDIR=, as scripts/kernel.sh does."
-    wants=$(sed -n 's/^CONFIG_RUSTC_VERSION_TEXT="\(.*\)"$/\1/p' "$1/include/config/auto.conf")
+    wants=$(sed -n 's/^CONFIG_RUSTC_VERSION_TEXT="\(.*\)"$/\1/p' "$1/.config")
     has_now=$(rustc --version 2>/dev/null || echo "none")
     [ "$wants" = "$has_now" ] ||
         die "the kernel of $1 was built by '$wants', but rustc here is '$has_now':" \
