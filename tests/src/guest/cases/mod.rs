@@ -2,11 +2,12 @@
 //! The tests themselves, a file for each thing that users rely on.
 
 mod frame;
+mod manual;
 
 use super::Case;
 
 /// All tests.
 #[must_use]
 pub fn all() -> Vec<Case> {
-    [frame::cases()].into_iter().flatten().collect()
+    [frame::cases(), manual::cases()].into_iter().flatten().collect()
 }

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Ctrl-C on a command that waits, and what others may do meanwhile.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+
+use super::server::{Answer, Request, Server};
+use super::{detach, done, machine_at, read_class, refused};
+use crate::guest::process::Daemon;
+use crate::guest::wait::{wait_for, wait_until};
+use crate::guest::{sysfs, Case, Machine, TestResult};
+
+const PLAYGROUND: u16 = 8080;
+/// How long a try waits for its answer; a command makes several. The agent lets go of a volume
+/// whose creation was interrupted when the try under way is over.
+const HELD_SECS: u32 = 5;
+/// How long a user waits after Ctrl-C.
+const PROMPT: Duration = Duration::from_secs(2);
+const BOUND: Duration = Duration::from_secs(20);
+
+pub(super) fn cases() -> Vec<Case> {
+    named!["interrupt":
+        a_waiting_command_ends_at_ctrl_c_and_leaves_nothing,
+        a_waiting_listing_ends_at_ctrl_c,
+        an_interrupted_create_is_undone,
+        an_interrupted_attach_leaves_no_device,
+        a_volume_has_one_command_at_a_time,
+    ]
+    .into()
+}
+
+/// A shell that lives through Ctrl-C and says what became of its line.
+fn shell(name: &str, line: &str) -> TestResult<Daemon> {
+    // A log of its own, whatever ran before.
+    let log = format!("/run/{name}.log");
+    if Path::new(&log).exists() {
+        std::fs::remove_file(&log)?;
+    }
+    let script = format!("trap : INT; {line}; echo status $?");
+    Daemon::start(name, Command::new("bash").arg("-c").arg(script))
+}
+
+/// Ctrl-C: the line must end soon, with EINTR.
+fn interrupt(mut shell: Daemon) -> TestResult {
+    let began = Instant::now();
+    shell.signal(Signal::SIGINT)?;
+    wait_for("the command ends at Ctrl-C", BOUND, || shell.ended())?;
+    let (time, said) = (began.elapsed(), shell.log());
+    assert!(said.contains("Interrupted system call"), "it said: {said}");
+    assert!(said.contains("status 1"), "it said: {said}");
+    assert!(time < PROMPT, "it took {time:?}");
+    Ok(())
+}
+
+/// A machine at a server that passes everything on but what `holds` says, which it never answers.
+fn machine_held(
+    holds: impl Fn(&Request) -> bool + Send + Sync + 'static,
+) -> TestResult<(Server, Machine)> {
+    let server =
+        Server::start(
+            move |request| {
+                if holds(request) {
+                    Answer::Silence
+                } else {
+                    Answer::Of(PLAYGROUND)
+                }
+            },
+        )?;
+    let machine = machine_at(&server, &[("req_timeout", HELD_SECS)])?;
+    Ok((server, machine))
+}
+
+fn a_waiting_command_ends_at_ctrl_c_and_leaves_nothing() -> TestResult {
+    let (server, machine) = machine_held(|request| request.path.starts_with("/held"))?;
+    machine.create("vol1", "1M")?;
+    for (number, line) in [
+        "echo held-1 1M > /sys/class/srb/create",
+        "echo held-2 1M > /sys/class/srb/extend",
+        "echo held-3 > /sys/class/srb/destroy",
+        "echo held-4 disk1 > /sys/class/srb/attach",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let waiting = shell("ctrl-c", line)?;
+        let volume = format!("/held-{}", number + 1);
+        server.wait_for(line, |request| request.path.starts_with(&volume))?;
+        interrupt(waiting)?;
+        // The next command is not in its way.
+        detach(machine.attach("vol1", "disk1")?)?;
+    }
+    assert_eq!(read_class("volumes").as_deref(), Ok("vol1\n"));
+    server.behave(|_| Answer::Of(PLAYGROUND));
+    done("create", "held-1 1M");
+    Ok(())
+}
+
+fn a_waiting_listing_ends_at_ctrl_c() -> TestResult {
+    let server = Server::silent()?;
+    let _machine = machine_at(&server, &[])?;
+    let mut waiting = Daemon::start("ctrl-c", Command::new("cat").arg("/sys/class/srb/volumes"))?;
+    server.wait_for("the listing", |request| request.path == "/")?;
+    let began = Instant::now();
+    waiting.signal(Signal::SIGINT)?;
+    let status = wait_for("the listing ends at Ctrl-C", BOUND, || waiting.ended())?;
+    let time = began.elapsed();
+    assert!(!status.success());
+    assert!(time < PROMPT, "it took {time:?}");
+    server.behave(|_| Answer::text(r#"{"children":["vol1"]}"#));
+    assert_eq!(read_class("volumes").as_deref(), Ok("vol1\n"));
+    Ok(())
+}
+
+fn an_interrupted_create_is_undone() -> TestResult {
+    let (server, mut machine) = machine_held(|request| request.sets_size_of("vol1"))?;
+    let volume = machine.playground(0)?.data().join("vol1");
+    let waiting = shell("ctrl-c", "echo vol1 1M > /sys/class/srb/create")?;
+    server.wait_for("the second half", |request| request.sets_size_of("vol1"))?;
+    assert!(volume.exists(), "the first half made no volume");
+    interrupt(waiting)?;
+    wait_until("the first half is undone", BOUND, || !volume.exists())?;
+    server.behave(|_| Answer::Of(PLAYGROUND));
+    done("create", "vol1 2M");
+    assert_eq!(std::fs::metadata(&volume)?.len(), 2 << 20);
+    Ok(())
+}
+
+fn an_interrupted_attach_leaves_no_device() -> TestResult {
+    let (server, machine) = machine_held(|request| request.path == "/vol1?metadata")?;
+    machine.create("vol1", "1M")?;
+    let waiting = shell("ctrl-c", "echo vol1 disk1 > /sys/class/srb/attach")?;
+    server.wait_for("the size", |request| request.path == "/vol1?metadata")?;
+    interrupt(waiting)?;
+    assert!(sysfs::devices().is_empty() && !Path::new("/dev/disk1").exists());
+    refused("detach", "disk1", Errno::ENOENT);
+    server.behave(|_| Answer::Of(PLAYGROUND));
+    detach(machine.attach("vol1", "disk1")?)
+}
+
+fn a_volume_has_one_command_at_a_time() -> TestResult {
+    let (server, machine) = machine_held(|request| request.path.starts_with("/vol1"))?;
+    let waiting = shell("ctrl-c", "echo vol1 disk1 > /sys/class/srb/attach")?;
+    server.wait_for("the first command", |request| request.path.starts_with("/vol1"))?;
+    for (file, words) in [
+        ("create", "vol1 1M"),
+        ("extend", "vol1 1M"),
+        ("destroy", "vol1"),
+        ("attach", "vol1 disk2"),
+    ] {
+        refused(file, words, Errno::EBUSY);
+    }
+    // The name is spoken for, and the last URL is needed.
+    machine.create("vol2", "1M")?;
+    refused("attach", "vol2 disk1", Errno::EEXIST);
+    refused("remove_urls", server.url(), Errno::EBUSY);
+    detach(machine.attach("vol2", "disk2")?)?;
+    interrupt(waiting)?;
+    detach(machine.attach("vol2", "disk1")?)
+}
