@@ -37,6 +37,7 @@ mod limits;
 mod log;
 mod parameters;
 mod server;
+mod srbctl;
 mod unload;
 mod urls;
 mod volumes;
@@ -61,6 +62,7 @@ pub(super) fn cases() -> Vec<Case> {
         interrupt::cases(),
         log::cases(),
         unload::cases(),
+        srbctl::cases(),
     ];
     groups.into_iter().flatten().collect()
 }
