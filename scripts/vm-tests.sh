@@ -1,6 +1,26 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 # Runs the tests that need the real module, in the VM; arguments go to them as to `cargo test`.
+# Without arguments two machines share them: most tests wait more than they compute.
 # usage: vm-tests.sh [FILTER] [--list]
-exec "$(dirname "$0")/vm.sh" run --disk 8G --timeout "${SRB_VM_TIMEOUT:-1200}" -- \
-    srb-guest-tests "$@"
+. "$(dirname "$0")/lib.sh"
+
+run() {
+    "$ROOT/scripts/vm.sh" run --disk 8G --timeout "${SRB_VM_TIMEOUT:-1200}" -- "$@"
+}
+
+if [ $# -gt 0 ]; then
+    run srb-guest-tests "$@"
+    exit
+fi
+# Everything is built before the machines start, so that they do not wait for each other.
+run true
+OUTPUT=$(mktemp)
+trap 'rm -f "$OUTPUT"' EXIT
+run env SRB_SHARE=2/2 srb-guest-tests >"$OUTPUT" 2>&1 &
+SECOND=$!
+STATUS=0
+run env SRB_SHARE=1/2 srb-guest-tests || STATUS=$?
+wait $SECOND || STATUS=$?
+cat "$OUTPUT"
+exit $STATUS

@@ -127,15 +127,49 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
     format!("panicked: {}", text.unwrap_or("(no text)"))
 }
 
+/// Which of several machines this is, that share the tests among them: `SRB_SHARE=1/2`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Share {
+    first: usize,
+    step: usize,
+}
+
+impl Share {
+    fn parse(text: &str) -> Option<Self> {
+        let (number, of) = text.split_once('/')?;
+        let (number, step) = (number.parse::<usize>().ok()?, of.parse().ok()?);
+        (1..=step).contains(&number).then(|| Self { first: number - 1, step })
+    }
+
+    fn from_environment() -> Self {
+        let text = std::env::var("SRB_SHARE").unwrap_or_else(|_| "1/1".to_owned());
+        Self::parse(&text).unwrap_or_else(|| panic!("SRB_SHARE={text}: not NUMBER/OF"))
+    }
+}
+
 /// Runs those of the cases that the command line selects, as `cargo test` would: `[FILTER]
 /// [--exact] [--list]`...
 pub fn run(cases: Vec<Case>) -> Conclusion {
     let mut arguments = Arguments::from_args();
     // The machine is one.
     arguments.test_threads = Some(1);
-    let trials = cases.into_iter().map(|case| {
+    let share = Share::from_environment();
+    let trials = cases.into_iter().skip(share.first).step_by(share.step).map(|case| {
         let name = case.name.clone();
         Trial::test(name, move || case.execute())
     });
     libtest_mimic::run(&arguments, trials.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Share;
+
+    #[test]
+    fn shares() {
+        assert_eq!(Share::parse("2/3"), Some(Share { first: 1, step: 3 }));
+        for text in ["", "1", "0/2", "3/2", "1/0", "a/b"] {
+            assert_eq!(Share::parse(text), None, "{text}");
+        }
+    }
 }
