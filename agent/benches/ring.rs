@@ -27,7 +27,7 @@ fn measure(module: &SimModule, disk: u32, op: Op, len: u32, depth: u64) {
     let secs = begun.elapsed().as_secs_f64();
     let nanos = (cpu_time() - cpu).as_secs_f64() * 1e9 / done as f64;
     for _ in 0..depth {
-        wait(&answers);
+        assert_eq!(wait(&answers).status, 0);
     }
     let rate = done as f64 / secs;
     println!("{op:?} {len:>7} B, depth {depth:>3}: {rate:>9.0}/s, worker {nanos:>6.0} ns each");

@@ -8,7 +8,6 @@ use std::future::Future;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
@@ -50,22 +49,16 @@ pub enum AgentError {
 
 /// The data workers, joined on drop.
 struct Workers {
-    orders: Vec<mpsc::UnboundedSender<Order>>,
+    handles: Rc<[worker::Handle]>,
     ended: mpsc::UnboundedReceiver<Result<(), Ended>>,
-    threads: Vec<JoinHandle<()>>,
 }
 
 impl Workers {
     fn start(ports: Vec<Port>, shared: &Shared) -> io::Result<Self> {
         let (end, ended) = mpsc::unbounded_channel();
-        let mut workers = Self { orders: Vec::new(), ended, threads: Vec::new() };
-        for (port, number) in ports.into_iter().zip(0..) {
-            let (sender, orders) = mpsc::unbounded_channel();
-            workers.orders.push(sender);
-            let thread = worker::spawn(number, port, shared.clone(), orders, end.clone())?;
-            workers.threads.push(thread);
-        }
-        Ok(workers)
+        let start = |(port, number)| worker::spawn(number, port, shared.clone(), end.clone());
+        let handles = ports.into_iter().zip(0..).map(start).collect::<io::Result<_>>()?;
+        Ok(Self { handles, ended })
     }
 
     /// The first end of a worker that nobody asked for.
@@ -78,11 +71,11 @@ impl Workers {
 
     /// Lets the workers finish what is in flight.
     async fn drain(&mut self) -> Result<(), Ended> {
-        for orders in &self.orders {
+        for handle in &*self.handles {
             // A worker that is gone has said why.
-            let _ = orders.send(Order::Drain);
+            let _ = handle.send(Order::Drain);
         }
-        for _ in &self.threads {
+        for _ in &*self.handles {
             if let Some(result) = self.ended.recv().await {
                 result?;
             }
@@ -93,13 +86,11 @@ impl Workers {
 
 impl Drop for Workers {
     fn drop(&mut self) {
-        for orders in &self.orders {
-            // A worker that is gone needs no order.
-            let _ = orders.send(Order::Abandon);
+        for handle in &*self.handles {
+            handle.abandon();
         }
-        for thread in self.threads.drain(..) {
-            // Its panic was caught and reported.
-            let _ = thread.join();
+        for handle in &*self.handles {
+            handle.join();
         }
     }
 }
@@ -125,10 +116,10 @@ pub async fn run(
     let shared = Shared { repository, failures, clock };
     let mut workers = Workers::start(data, &shared)?;
     let Shared { repository, failures, .. } = shared;
-    let orders = workers.orders.clone();
+    let handles = Rc::clone(&workers.handles);
     let office = Rc::new(Office {
         volumes: Volumes::new(Arc::clone(&repository)),
-        devices: Devices::new(Arc::clone(&session), Arc::clone(&repository), orders),
+        devices: Devices::new(Arc::clone(&session), Arc::clone(&repository), handles),
         session,
         repository,
         failures,

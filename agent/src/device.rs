@@ -10,23 +10,24 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use nix::errno::Errno;
 use srb_proto::control::DeviceInfo;
 use srb_proto::layout::DATA;
-use tokio::sync::{mpsc, oneshot, Mutex};
+use tokio::sync::{oneshot, Mutex};
 
 use crate::queue::{field, Device};
 use crate::repository::Repository;
 use crate::session::{Ended, Session};
-use crate::worker::Order;
+use crate::worker::{Handle, Order};
 
 /// The devices being served.
 pub struct Devices {
     session: Arc<Session>,
     repository: Arc<Repository>,
-    workers: Vec<mpsc::UnboundedSender<Order>>,
+    workers: Rc<[Handle]>,
     open: RefCell<BTreeMap<u32, Arc<Device>>>,
     turn: Mutex<()>,
 }
@@ -35,14 +36,14 @@ fn gone<T>(_: T) -> Ended {
     Ended("no: a worker is gone".into())
 }
 
+fn tell(worker: &Handle, order: Order) -> Result<(), Ended> {
+    worker.send(order).then_some(()).ok_or_else(|| gone(()))
+}
+
 impl Devices {
     /// No devices yet, to be served by `workers`, one for each queue.
     #[must_use]
-    pub fn new(
-        session: Arc<Session>,
-        repository: Arc<Repository>,
-        workers: Vec<mpsc::UnboundedSender<Order>>,
-    ) -> Self {
+    pub fn new(session: Arc<Session>, repository: Arc<Repository>, workers: Rc<[Handle]>) -> Self {
         let (open, turn) = (RefCell::default(), Mutex::new(()));
         Self { session, repository, workers, open, turn }
     }
@@ -97,7 +98,7 @@ impl Devices {
         for ((worker, channel), number) in self.workers.iter().zip(channels).zip(0..) {
             let (done, is_done) = oneshot::channel();
             let device = Arc::clone(&device);
-            worker.send(Order::Open { device, number, channel, done }).map_err(gone)?;
+            tell(worker, Order::Open { device, number, channel, done })?;
             served.push(is_done);
         }
         for is_done in served {
@@ -136,9 +137,9 @@ impl Devices {
             return Ok(());
         };
         let mut closed = Vec::new();
-        for worker in &self.workers {
+        for worker in &*self.workers {
             let (done, is_done) = oneshot::channel();
-            worker.send(Order::Close { index, done }).map_err(gone)?;
+            tell(worker, Order::Close { index, done })?;
             closed.push(is_done);
         }
         for is_done in closed {

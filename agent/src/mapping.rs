@@ -16,7 +16,7 @@ use std::mem::offset_of;
 use std::num::NonZeroUsize;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -236,6 +236,17 @@ impl Doorbell {
             offset_of!(DoorbellPage, submit_summary) + offset_of!(Line, word),
             offset_of!(DoorbellPage, submit_words),
         )
+    }
+
+    /// Makes the submit set look as if it had members, though it has not: for whoever sleeps until it
+    /// does. Taking the set undoes it.
+    pub fn knock(&self) {
+        let summary = offset_of!(DoorbellPage, submit_summary) + offset_of!(Line, word);
+        if let Some(summary) = self.memory.word(summary) {
+            // ORDERING: full, between what the caller has for the sleeper and the sleeper's look at the
+            // set; pairs with the fence in `Sleeper::prepare`.
+            summary.fetch_or(1, Ordering::SeqCst);
+        }
     }
 
     /// Channels that have completions.

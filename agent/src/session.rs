@@ -22,8 +22,8 @@ use nix::errno::Errno;
 use nix::libc;
 use srb_proto::command::RepositoryUrl;
 use srb_proto::control::{
-    ActiveUrl, Config, DeviceInfo, Hello, Join, ACTIVE_URL, CONFIG, DEVICE, ENTER, HELLO, JOIN,
-    URLS_CAPACITY,
+    ActiveUrl, Config, DeviceInfo, Hello, Join, ACTIVE_URL, CONFIG, DEVICE, ENTER, ENTER_WAIT,
+    HELLO, JOIN, URLS_CAPACITY,
 };
 use srb_proto::layout::{Mapping, ABI_VERSION, CONTROL, CONTROL_WORKER, DATA, MAGIC, MAX_QUEUES};
 use tokio::io::unix::AsyncFd;
@@ -54,7 +54,8 @@ pub trait ControlFile: AsFd + Send + Sync {
     fn config(&self, config: &mut Config, urls: &mut [u8]) -> Result<(), Errno>;
     /// Reads the first device at or above the index.
     fn device(&self, info: &mut DeviceInfo) -> Result<(), Errno>;
-    /// Lets the module reap completions.
+    /// Lets the module reap completions; with [`ENTER_WAIT`] then sleeps until the worker's submit set
+    /// has members, or a signal.
     fn enter(&self, flags: u64) -> Result<u32, Errno>;
     /// Says which URL is in use.
     fn active_url(&self, active: &mut ActiveUrl) -> Result<(), Errno>;
@@ -335,7 +336,7 @@ fn ended(doing: &str, errno: Errno) -> Ended {
 /// A worker's file and doorbell page. Made where the session begins, used by its worker's thread.
 pub struct Port {
     file: Box<dyn ControlFile>,
-    doorbell: Doorbell,
+    doorbell: Arc<Doorbell>,
 }
 
 impl Port {
@@ -347,7 +348,13 @@ impl Port {
             .map(Mapping::Doorbell { worker })
             .and_then(|memory| Doorbell::new(memory).ok_or(Errno::EPROTO))
             .map_err(failed(format!("map the doorbell of worker {worker}")))?;
-        Ok(Self { file, doorbell })
+        Ok(Self { file, doorbell: Arc::new(doorbell) })
+    }
+
+    /// The page, for whoever must wake the worker.
+    #[must_use]
+    pub fn doorbell(&self) -> Arc<Doorbell> {
+        Arc::clone(&self.doorbell)
     }
 
     /// Lets the calling thread's runtime watch the file.
@@ -376,7 +383,7 @@ impl AsRawFd for Watched {
 /// completions.
 pub struct Bell {
     file: AsyncFd<Watched>,
-    doorbell: Doorbell,
+    doorbell: Arc<Doorbell>,
 }
 
 impl Bell {
@@ -397,6 +404,28 @@ impl Bell {
                 result => return result.map_err(|errno| ended("enter", errno)),
             }
         }
+    }
+
+    /// As [`Self::enter`], then sleeps in the module until the submit set has members or seems to
+    /// ([`Doorbell::knock`]), or the thread gets a signal. The thread's runtime stands still meanwhile.
+    ///
+    /// Whoever wants to wake the thread knocks and then sends it a signal. A thread that is not asleep
+    /// yet sees the knock, in `prepare` or in the module's own look at the set; one that is asleep gets
+    /// the signal. The module makes itself ready to be woken before it looks, so nothing is between.
+    ///
+    /// # Errors
+    /// [`Ended`].
+    pub fn enter_and_sleep(&self) -> Result<(), Ended> {
+        let sleeper = self.doorbell.sleeper();
+        if !sleeper.prepare(&self.doorbell.submit()) {
+            return self.enter().map(drop);
+        }
+        match self.file.get_ref().0.enter(ENTER_WAIT) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(ended("enter", errno)),
+        }
+        sleeper.awake();
+        Ok(())
     }
 
     /// Sleeps until the submit set has members or `others` is ready; may also return for nothing.

@@ -11,8 +11,10 @@
 //! - A queue with unpublished completions is on the `dirty` list; no turn ends with such a list.
 //! - Everything but the orders' sending half belongs to this thread.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::Future;
+use std::os::unix::thread::JoinHandleExt;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -25,6 +27,8 @@ use std::{io, mem};
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::StreamExt;
+use nix::sys::pthread::pthread_kill;
+use nix::sys::signal::{sigaction, SaFlags, SigAction, SigHandler, SigSet, Signal};
 use srb_proto::descriptor::{Op, Submission};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
@@ -73,6 +77,47 @@ pub enum Order {
     Abandon,
 }
 
+/// The control worker's end of a data worker.
+pub struct Handle {
+    orders: mpsc::UnboundedSender<Order>,
+    doorbell: Arc<Doorbell>,
+    thread: RefCell<Option<JoinHandle<()>>>,
+}
+
+impl Handle {
+    /// Gives an order; false if the worker is gone.
+    #[must_use]
+    pub fn send(&self, order: Order) -> bool {
+        let sent = self.orders.send(order).is_ok();
+        self.doorbell.knock();
+        self.interrupt();
+        sent
+    }
+
+    /// Tells the worker to end. Touches no memory that the module may have taken away, and need not:
+    /// a worker that slept in the module was woken by that.
+    pub fn abandon(&self) {
+        // A worker that is gone needs no order.
+        let _ = self.orders.send(Order::Abandon);
+        self.interrupt();
+    }
+
+    fn interrupt(&self) {
+        if let Some(thread) = &*self.thread.borrow() {
+            // A thread that is over need not be woken.
+            let _ = pthread_kill(thread.as_pthread_t(), WAKE_UP);
+        }
+    }
+
+    /// Waits for the thread.
+    pub fn join(&self) {
+        if let Some(thread) = self.thread.take() {
+            // Its panic was caught and reported.
+            let _ = thread.join();
+        }
+    }
+}
+
 /// What every worker shares.
 #[derive(Clone)]
 pub struct Shared {
@@ -93,16 +138,33 @@ pub fn spawn(
     number: u32,
     port: Port,
     shared: Shared,
-    orders: mpsc::UnboundedReceiver<Order>,
     ended: mpsc::UnboundedSender<Result<(), Ended>>,
-) -> io::Result<JoinHandle<()>> {
+) -> io::Result<Handle> {
+    handle_wake_up()?;
+    let (orders, receiver) = mpsc::unbounded_channel();
+    let doorbell = port.doorbell();
     let body = move || {
-        let result = catch_unwind(AssertUnwindSafe(|| run(port, shared, orders)));
+        let result = catch_unwind(AssertUnwindSafe(|| run(port, shared, receiver)));
         let panicked = |_| Err(Ended(format!("no: worker {number} panicked")));
         // Nobody listens any more when the agent is ending.
         let _ = ended.send(result.unwrap_or_else(panicked));
     };
-    thread::Builder::new().name(format!("srb-worker/{number}")).stack_size(STACK_BYTES).spawn(body)
+    let name = format!("srb-worker/{number}");
+    let thread = thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(body)?;
+    Ok(Handle { orders, doorbell, thread: RefCell::new(Some(thread)) })
+}
+
+/// Ends the system call that the thread sleeps in, and does nothing else.
+const WAKE_UP: Signal = Signal::SIGUSR1;
+
+extern "C" fn nothing(_: i32) {}
+
+fn handle_wake_up() -> io::Result<()> {
+    // No SA_RESTART: the call must end.
+    let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
+    // SAFETY: The handler does nothing, which any thread may do at any time.
+    unsafe { sigaction(WAKE_UP, &action) }?;
+    Ok(())
 }
 
 fn run(port: Port, shared: Shared, orders: mpsc::UnboundedReceiver<Order>) -> Result<(), Ended> {
@@ -144,7 +206,12 @@ impl Worker {
                 Poll::Ready(())
             })
             .await;
-            if state.publish(bell.doorbell()) {
+            let announced = state.publish(bell.doorbell());
+            if state.is_alone() && bell.doorbell().submit().is_empty() {
+                bell.enter_and_sleep()?;
+                continue;
+            }
+            if announced {
                 bell.enter()?;
             }
             if state.is_done() {
@@ -403,6 +470,12 @@ impl State {
         self.ready.clear();
         self.dirty.clear();
         self.requests = FuturesUnordered::new();
+    }
+
+    /// Whether nothing but submissions and orders can come: no request is under way, and there never
+    /// was one that left a connection.
+    fn is_alone(&self) -> bool {
+        self.tidy.is_none() && self.ready.is_empty() && !self.draining && !self.abandoned
     }
 
     fn is_done(&self) -> bool {

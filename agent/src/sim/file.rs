@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use nix::errno::Errno;
-use srb_proto::control::{ActiveUrl, Config, DeviceInfo, Hello, Join};
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
+use srb_proto::control::{ActiveUrl, Config, DeviceInfo, Hello, Join, ENTER_WAIT};
 use srb_proto::layout::{Mapping, DATA, MAGIC};
 
 use super::session::{SimSession, Wakeup};
@@ -99,10 +100,18 @@ impl ControlFile for SimFile {
 
     fn enter(&self, flags: u64) -> Result<u32, Errno> {
         let session = self.session()?;
-        match self.role.get() {
-            Some(Role::Worker(_, worker)) if flags == 0 => self.module.reap(session, *worker),
-            _ => Err(Errno::EINVAL),
+        let Some(Role::Worker(_, worker)) = self.role.get() else {
+            return Err(Errno::EINVAL);
+        };
+        let reaped = self.module.reap(session, *worker)?;
+        if flags & ENTER_WAIT != 0 {
+            let mut polled = [PollFd::new(self.polled.as_fd(), PollFlags::POLLIN)];
+            while !session.has_work(*worker) && !session.has_ended() {
+                poll(&mut polled, PollTimeout::NONE)?;
+                session.calm(*worker);
+            }
         }
+        self.session().map(|_| reaped)
     }
 
     fn active_url(&self, active: &mut ActiveUrl) -> Result<(), Errno> {

@@ -51,8 +51,12 @@ impl Wakeup {
 
     fn wake(&self) {
         // Emptied first, so that the byte always is an edge and the pipe never is full.
-        while read(&self.reader, &mut [0; 64]).is_ok_and(|count| count > 0) {}
+        self.calm();
         let _ = write(&self.writer, &[1]);
+    }
+
+    fn calm(&self) {
+        while read(&self.reader, &mut [0; 64]).is_ok_and(|count| count > 0) {}
     }
 }
 
@@ -101,6 +105,17 @@ impl SimSession {
             if let Some(wakeup) = &*lock(&worker.wakeup) {
                 wakeup.wake();
             }
+        }
+    }
+
+    pub(super) fn has_work(&self, worker: u32) -> bool {
+        self.worker(worker).is_some_and(|worker| !worker.doorbell.submit().is_empty())
+    }
+
+    /// Takes a worker's wake-up back, once it is awake.
+    pub(super) fn calm(&self, worker: u32) {
+        if let Some(worker) = self.worker(worker) {
+            lock(&worker.wakeup).as_ref().inspect(|wakeup| wakeup.calm());
         }
     }
 
