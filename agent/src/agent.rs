@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The life of an agent: begins a session, serves until it ends or somebody asks for the end.
 //!
-//! The hop before is `main`, or a test with a simulated module; the hops after are the data workers,
-//! each on a thread of its own, and on this thread the control worker and the status socket.
+//! The hop before is `main`, or a test with a simulated module; the hops after are the data
+//! workers, each on a thread of its own, and on this thread the control worker and the status
+//! socket.
 
 use std::future::Future;
 use std::io;
@@ -36,7 +37,7 @@ pub enum AgentError {
     /// It never began to.
     #[error(transparent)]
     Begin(#[from] BeginError),
-    /// The module has had enough of it.
+    /// Its session is over.
     #[error(transparent)]
     Ended(#[from] Ended),
     /// The system refused something that nothing goes without.
@@ -65,7 +66,7 @@ impl Workers {
     async fn failure(&mut self) -> Ended {
         match self.ended.recv().await {
             Some(Err(ended)) => ended,
-            Some(Ok(())) | None => Ended("no: a worker stopped".into()),
+            Some(Ok(())) | None => Ended::Thread("a worker has stopped".into()),
         }
     }
 

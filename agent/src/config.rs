@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The agent's configuration file and command line, which together become one [`Config`].
 //!
-//! Read once by the main thread at the start. What the module knows (URLs, time-outs, limits) is not
-//! here: it is the module's to say, and changes while the agent runs.
+//! Read once by the main thread at the start. What the module knows (URLs, time-outs, limits) is
+//! not here: it is the module's to say, and changes while the agent runs.
 
 use std::fs;
 use std::io;

@@ -72,7 +72,8 @@ impl Drop for StatusSocket {
 }
 
 impl StatusSocket {
-    /// Listens at `path`, for root alone. Makes its folder; replaces a socket that nobody listens at.
+    /// Listens at `path`, for root alone. Makes its folder; replaces a socket that nobody listens
+    /// at.
     ///
     /// # Errors
     /// EADDRINUSE if somebody listens there, and what making a socket gives.
@@ -249,7 +250,7 @@ impl View {
             writes: totals.writes.completed,
             read_bytes: totals.reads.bytes,
             written_bytes: totals.writes.bytes,
-            errors: totals.reads.failed + totals.writes.failed,
+            errors: totals.reads.failed.wrapping_add(totals.writes.failed),
             retries: 0,
             read_latency: totals.reads.latency(),
             write_latency: totals.writes.latency(),

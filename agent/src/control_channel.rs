@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The control worker: what is asked of the agent beside data, and what the module lets it know.
 //!
-//! The hop before is the module, which submits to the control channel and says when its configuration
-//! has changed; the hops after are [`Volumes`] for operations on volumes and [`Devices`] for devices
-//! that come and go. Runs on the main thread.
+//! The hop before is the module, which submits to the control channel and says when its
+//! configuration has changed; the hops after are [`Volumes`] for operations on volumes and
+//! [`Devices`] for devices that come and go. Runs on the main thread.
 //!
 //! # Invariants
 //! - Every submission is completed once, also a cancelled one (with -EINTR).
@@ -24,9 +24,7 @@ use nix::errno::Errno;
 use nix::libc;
 use srb_proto::command::check_volume_name;
 use srb_proto::control::LISTING_HEAD_BYTES;
-use srb_proto::descriptor::{
-    Completion, Generation, Op, Submission, Tag, COMPLETION_WORDS, SUBMISSION_WORDS,
-};
+use srb_proto::descriptor::{Completion, Op, Submission, Tag, COMPLETION_WORDS, SUBMISSION_WORDS};
 use srb_proto::layout::{CONFIG_CHANGED, CONTROL, CONTROL_READY};
 use srb_proto::ring::{Consumer, Producer};
 
@@ -150,9 +148,9 @@ impl ControlWorker {
         let geometry = channel.geometry();
         let window = |tag: u32| {
             let start = channel.window(Tag(u16::try_from(tag).ok()?))?;
-            // SAFETY: The channel has a window of that size there, mapped while its owner lives. The
-            // module leaves it alone while the tag is in flight, and `take` lets no second operation
-            // have the tag.
+            // SAFETY: The channel has a window of that size there, mapped while its owner lives.
+            // The module leaves it alone while the tag is in flight, and `take` lets no second
+            // operation have the tag.
             Some(unsafe { Window::new(start, geometry.window_bytes as usize, channel.owner()) })
         };
         let counter = Counter {
@@ -228,7 +226,7 @@ impl ControlWorker {
 impl Counter {
     /// Takes every submission and begins what it asks for.
     fn take(&mut self) -> Result<(), Ended> {
-        let overrun = || Ended("its control channel is overrun".into());
+        let overrun = || Ended::Nonsense("its control channel is overrun".into());
         loop {
             let ring = self.channel.submissions().ok_or_else(overrun)?;
             let Some(words) = self.submissions.pop(&ring).map_err(|_| overrun())? else {
@@ -239,13 +237,9 @@ impl Counter {
                 Err(error) => {
                     tracing::error!("malformed control submission: {error:?}");
                     let [first, ..] = words;
-                    let (tag, generation) = (first as u16, (first >> 32) as u32);
-                    self.push(Completion {
-                        tag: Tag(tag),
-                        generation: Generation(generation),
-                        status: -libc::EIO,
-                        len: 0,
-                    });
+                    // Tag and generation lie where they do in a completion.
+                    let to = Completion::from_words([first, 0]);
+                    self.push(Completion { status: -libc::EIO, len: 0, ..to });
                 }
             }
         }
@@ -414,7 +408,7 @@ fn listing(names: &[String], room: u64) -> Vec<u8> {
     let mut reply = Vec::with_capacity(LISTING_HEAD_BYTES);
     reply.extend_from_slice(&(names.len() as u64).to_ne_bytes());
     for name in names {
-        if name.len() + 1 > room.saturating_sub(reply.len()) {
+        if name.len() >= room.saturating_sub(reply.len()) {
             break;
         }
         reply.extend_from_slice(name.as_bytes());

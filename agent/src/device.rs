@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The devices that the agent serves: opened and closed at the module's word.
 //!
-//! The hop before is the control worker; the hops after are the data workers, which get each device's
-//! channels by [`Order`]s. Belongs to the control worker's thread.
+//! The hop before is the control worker; the hops after are the data workers, which get each
+//! device's channels by [`Order`]s. Belongs to the control worker's thread.
 //!
 //! # Invariants
 //! - Opening and closing happen one at a time, so that two never meet on one index.
@@ -33,7 +33,7 @@ pub struct Devices {
 }
 
 fn gone<T>(_: T) -> Ended {
-    Ended("no: a worker is gone".into())
+    Ended::Thread("a worker is gone".into())
 }
 
 fn tell(worker: &Handle, order: Order) -> Result<(), Ended> {

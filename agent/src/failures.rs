@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The last failures, kept so that somebody who got a bare errno can be told the cause.
 //!
-//! The hop before are the workers, which log a failure and note it here; the hop after is the status
-//! socket. Shared by all threads behind one lock that is taken for failures alone.
+//! The hop before are the workers, which log a failure and note it here; the hop after is the
+//! status socket. Shared by all threads behind one lock that is taken for failures alone.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -79,10 +79,10 @@ impl LogLimit {
             (self.since, self.passed) = (Instant::now(), 0);
         }
         if self.passed == LOGGED_PER_SECOND {
-            self.held += 1;
+            self.held = self.held.wrapping_add(1);
             return None;
         }
-        self.passed += 1;
+        self.passed = self.passed.wrapping_add(1);
         Some(std::mem::take(&mut self.held))
     }
 }

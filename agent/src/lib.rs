@@ -8,6 +8,15 @@
 //! [`control_channel`] and [`device`] (what the module asks beside data), [`control`] (the status
 //! socket), [`agent`] (how all of it starts and ends).
 
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::arithmetic_side_effects,
+        clippy::cast_possible_truncation,
+        clippy::indexing_slicing
+    )
+)]
+
 pub mod agent;
 pub mod config;
 pub mod control;

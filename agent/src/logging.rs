@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The log on stderr, and its level: what the user asked for or the module's `debug`, whichever says
-//! more.
+//! The log on stderr, and its level: what the user asked for or the module's `debug`, whichever
+//! says more.
 //!
-//! Set up by the main thread; the control worker changes the level whenever it reads the parameters.
+//! Set up by the main thread; the control worker changes the level whenever it reads the
+//! parameters.
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;

@@ -25,9 +25,7 @@ use nix::sys::mman::{mmap, munmap, MapFlags, ProtFlags};
 use srb_proto::atomic::Word;
 use srb_proto::descriptor::{Tag, COMPLETION_WORDS, SUBMISSION_WORDS};
 use srb_proto::doorbell::{ReadySet, Sleeper, WORDS};
-use srb_proto::layout::{
-    ChannelHeader, DoorbellPage, Geometry, Line, ABI_VERSION, MAGIC, PAGE_BYTES,
-};
+use srb_proto::layout::{ChannelHeader, DoorbellPage, Geometry, ABI_VERSION, MAGIC, PAGE_BYTES};
 use srb_proto::ring::Shared;
 
 const WORD_BYTES: usize = size_of::<u64>();
@@ -41,8 +39,8 @@ pub struct Mapped {
 
 // SAFETY: The mapping belongs to the process, not to a thread; a thread that owns it may unmap it.
 unsafe impl Send for Mapped {}
-// SAFETY: Through a shared reference, words are accessed atomically alone; windows are handed out as
-// raw pointers, whose users answer for them.
+// SAFETY: Through a shared reference, words are accessed atomically alone; windows are handed out
+// as raw pointers, whose users answer for them.
 unsafe impl Sync for Mapped {}
 
 impl Mapped {
@@ -59,7 +57,8 @@ impl Mapped {
         Ok(Self { start: start.cast(), bytes })
     }
 
-    /// The `count` words that start at `offset` bytes; `None` if they do not all lie in the mapping.
+    /// The `count` words that start at `offset` bytes; `None` if they do not all lie in the
+    /// mapping.
     fn words(&self, offset: usize, count: usize) -> Option<&[AtomicU64]> {
         let end = count.checked_mul(WORD_BYTES)?.checked_add(offset)?;
         if end > self.bytes.get() || offset % WORD_BYTES != 0 {
@@ -67,8 +66,9 @@ impl Mapped {
         }
         // SAFETY: `offset` is at most `end`, which was seen to lie inside the mapping.
         let first = unsafe { self.start.add(offset) };
-        // SAFETY: The words lie inside the mapping, which outlives `self`'s borrow; they are aligned,
-        // for mappings start on pages; any bytes are valid; atomics may be written by others.
+        // SAFETY: The words lie inside the mapping, which outlives `self`'s borrow; they are
+        // aligned, for mappings start on pages; any bytes are valid; atomics may be written by
+        // others.
         Some(unsafe { std::slice::from_raw_parts(first.cast::<AtomicU64>().as_ptr(), count) })
     }
 
@@ -177,7 +177,7 @@ impl Channel {
     #[must_use]
     pub fn submissions(&self) -> Option<Shared<'_, AtomicU64, SUBMISSION_WORDS>> {
         self.ring(
-            offset_of!(ChannelHeader, submission_tail),
+            offset_of!(ChannelHeader, submission_tail.word),
             self.geometry.submissions_offset(),
             self.geometry.submission_words(),
         )
@@ -187,7 +187,7 @@ impl Channel {
     #[must_use]
     pub fn completions(&self) -> Option<Shared<'_, AtomicU64, COMPLETION_WORDS>> {
         self.ring(
-            offset_of!(ChannelHeader, completion_tail),
+            offset_of!(ChannelHeader, completion_tail.word),
             self.geometry.completions_offset(),
             self.geometry.completion_words(),
         )
@@ -233,18 +233,18 @@ impl Doorbell {
     #[must_use]
     pub fn submit(&self) -> ReadySet<'_, AtomicU64> {
         self.set(
-            offset_of!(DoorbellPage, submit_summary) + offset_of!(Line, word),
+            offset_of!(DoorbellPage, submit_summary.word),
             offset_of!(DoorbellPage, submit_words),
         )
     }
 
-    /// Makes the submit set look as if it had members, though it has not: for whoever sleeps until it
-    /// does. Taking the set undoes it.
+    /// Makes the submit set look as if it had members, though it has not: for whoever sleeps until
+    /// it does. Taking the set undoes it.
     pub fn knock(&self) {
-        let summary = offset_of!(DoorbellPage, submit_summary) + offset_of!(Line, word);
+        let summary = offset_of!(DoorbellPage, submit_summary.word);
         if let Some(summary) = self.memory.word(summary) {
-            // ORDERING: full, between what the caller has for the sleeper and the sleeper's look at the
-            // set; pairs with the fence in `Sleeper::prepare`.
+            // ORDERING: full, between what the caller has for the sleeper and the sleeper's look at
+            // the set; pairs with the fence in `Sleeper::prepare`.
             summary.fetch_or(1, Ordering::SeqCst);
         }
     }
@@ -253,7 +253,7 @@ impl Doorbell {
     #[must_use]
     pub fn complete(&self) -> ReadySet<'_, AtomicU64> {
         self.set(
-            offset_of!(DoorbellPage, complete_summary) + offset_of!(Line, word),
+            offset_of!(DoorbellPage, complete_summary.word),
             offset_of!(DoorbellPage, complete_words),
         )
     }
@@ -262,7 +262,7 @@ impl Doorbell {
     #[must_use]
     pub fn sleeper(&self) -> Sleeper<'_, AtomicU64> {
         static NOTHING: AtomicU64 = AtomicU64::new(0);
-        Sleeper::new(self.memory.word(offset_of!(DoorbellPage, sleeping)).unwrap_or(&NOTHING))
+        Sleeper::new(self.memory.word(offset_of!(DoorbellPage, sleeping.word)).unwrap_or(&NOTHING))
     }
 }
 

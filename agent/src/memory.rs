@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Keeps the agent from ever waiting for memory that waits for the agent.
 //!
-//! When the kernel is short of memory it writes dirty pages out, perhaps to a volume, and so through
-//! this process. Called from the main thread before there is any other: threads inherit what is set
-//! here. Whatever is refused costs a warning; the agent serves without it.
+//! When the kernel is short of memory it writes dirty pages out, perhaps to a volume, and so
+//! through this process. Called from the main thread before there is any other: threads inherit
+//! what is set here. Whatever is refused costs a warning; the agent serves without it.
 
 use std::fs;
 use std::io;

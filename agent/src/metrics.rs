@@ -5,8 +5,8 @@
 //! after is the status socket, which adds them up when somebody asks.
 //!
 //! # Invariants
-//! Each [`Counters`] has one writer, the worker that serves the queue. That is why counting is a load
-//! and a store, not an atomic addition, and no cache line is written by two threads.
+//! Each [`Counters`] has one writer, the worker that serves the queue. That is why counting is a
+//! load and a store, not an atomic addition, and no cache line is written by two threads.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -157,21 +157,20 @@ impl Counters {
 
 /// Bucket 4 and up: four for each doubling, named by the two bits below the highest one.
 fn bucket_of(micros: u64) -> usize {
-    let Some(doubling) = micros.checked_ilog2().filter(|doubling| *doubling >= 2) else {
+    let Some(doubling) = micros.checked_ilog2().and_then(|log| log.checked_sub(2)) else {
         return usize::try_from(micros).unwrap_or(0);
     };
-    let step = (micros >> (doubling - 2)) & (STEPS as u64 - 1);
-    let bucket = (doubling as usize - 1) * STEPS + usize::try_from(step).unwrap_or(0);
-    bucket.min(BUCKETS - 1)
+    // The highest three bits: 4 to 7.
+    let step = usize::try_from(micros >> doubling).unwrap_or(0);
+    (doubling as usize).saturating_mul(STEPS).saturating_add(step).min(BUCKETS - 1)
 }
 
 /// The first microsecond that is too long for the bucket.
-fn end_of_bucket(bucket: usize) -> u64 {
-    let (doubling, step) = (bucket / STEPS, bucket % STEPS);
-    let past = step as u64 + 1;
-    match doubling {
-        0 => past,
-        _ => (STEPS as u64 + past) << (doubling - 1),
+const fn end_of_bucket(bucket: usize) -> u64 {
+    let (doubling, past) = (bucket / STEPS, (bucket % STEPS).saturating_add(1));
+    match doubling.checked_sub(1) {
+        None => past as u64,
+        Some(doubling) => (STEPS.saturating_add(past) as u64) << doubling,
     }
 }
 
@@ -217,7 +216,7 @@ impl OpTotals {
         let rank = self.counted().saturating_mul(thousandths).div_ceil(1000);
         let mut seen = 0;
         for (bucket, count) in self.buckets.iter().enumerate() {
-            seen += count;
+            seen = count.saturating_add(seen);
             if seen >= rank && rank > 0 {
                 return end_of_bucket(bucket).min(self.longest_nanos.div_ceil(1000));
             }
@@ -259,7 +258,7 @@ impl Totals {
             totals.writes.add(&counters.writes);
             let fetched = counters.fetched.iter().map(|slot| slot.load(Relaxed));
             for age in fetched.filter(|at| *at != 0).map(|at| now.since(Moment(at))) {
-                totals.in_flight += 1;
+                totals.in_flight = totals.in_flight.wrapping_add(1);
                 totals.oldest_nanos = totals.oldest_nanos.max(Some(age));
             }
         }
@@ -314,15 +313,14 @@ impl Metric<'_> {
 
     /// Writes the buckets, the sum and the count of a latency histogram, in seconds.
     pub fn histogram(&mut self, labels: &[(&str, &str)], totals: &OpTotals) {
-        let mut below = 0;
-        for (at, doubling) in totals.buckets.chunks(STEPS).enumerate() {
-            below += doubling.iter().sum::<u64>();
-            if at + 1 == DOUBLINGS {
-                break;
+        let mut below = 0u64;
+        for (bucket, count) in totals.buckets.iter().enumerate() {
+            below = below.wrapping_add(*count);
+            if bucket % STEPS == STEPS - 1 && bucket < BUCKETS - 1 {
+                let end = Duration::from_micros(end_of_bucket(bucket));
+                let bound = end.as_secs_f64().to_string();
+                self.suffixed("_bucket", &[labels, &[("le", &*bound)]].concat(), below);
             }
-            let seconds = Duration::from_micros(end_of_bucket(at * STEPS + STEPS - 1));
-            let bound = seconds.as_secs_f64().to_string();
-            self.suffixed("_bucket", &[labels, &[("le", &*bound)]].concat(), below);
         }
         self.suffixed("_bucket", &[labels, &[("le", "+Inf")]].concat(), below);
         self.suffixed("_sum", labels, Duration::from_nanos(totals.nanos).as_secs_f64());

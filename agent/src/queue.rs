@@ -2,12 +2,12 @@
 //! One queue of a device: its channel, as the worker that serves it sees it.
 //!
 //! The hop before is the module's submission ring; the hop after is the pipeline, at once where the
-//! repository needs no waiting, else through a future of the worker's. The way back is [`Queue::complete`]
-//! and [`Queue::publish`].
+//! repository needs no waiting, else through a future of the worker's. The way back is
+//! [`Queue::complete`] and [`Queue::publish`].
 //!
 //! # Invariants
-//! - A submission is checked whole before anything of it is used: past [`Queue::fetch`] the tag has a
-//!   window, the length fits it, the range lies in the volume, and no other request has the tag.
+//! - A submission is checked whole before anything of it is used: past [`Queue::fetch`] the tag has
+//!   a window, the length fits it, the range lies in the volume, and no other request has the tag.
 //! - Each fetched submission is completed once, unless the queue is dropped before.
 
 use std::ffi::CStr;
@@ -17,9 +17,7 @@ use std::sync::Arc;
 
 use nix::libc;
 use srb_proto::control::DeviceInfo;
-use srb_proto::descriptor::{
-    Completion, Generation, Op, Submission, Tag, COMPLETION_WORDS, SUBMISSION_WORDS,
-};
+use srb_proto::descriptor::{Completion, Op, Submission, Tag, COMPLETION_WORDS, SUBMISSION_WORDS};
 use srb_proto::doorbell::ReadySet;
 use srb_proto::layout::SECTOR_BYTES;
 use srb_proto::ring::{Consumer, Overrun, Producer};
@@ -129,7 +127,7 @@ pub struct Queue {
 
 /// Why nothing more can come of a channel.
 fn overrun(device: &Device) -> Ended {
-    Ended(format!("the submission ring of {} is overrun", device.name))
+    Ended::Nonsense(format!("the submission ring of {} is overrun", device.name))
 }
 
 impl Queue {
@@ -139,9 +137,9 @@ impl Queue {
         let geometry = channel.geometry();
         let window = |tag: u32| {
             let start = channel.window(Tag(u16::try_from(tag).ok()?))?;
-            // SAFETY: The channel has a window of that size there, mapped while its owner lives. The
-            // module leaves it alone while the tag is in flight, and `fetch` lets no second request
-            // have the tag.
+            // SAFETY: The channel has a window of that size there, mapped while its owner lives.
+            // The module leaves it alone while the tag is in flight, and `fetch` lets no second
+            // request have the tag.
             Some(unsafe { Window::new(start, geometry.window_bytes as usize, channel.owner()) })
         };
         Self {
@@ -173,8 +171,8 @@ impl Queue {
         self.device.counters.get(self.number)
     }
 
-    /// Takes submissions, [`BATCH`] at most. Completes what needs no waiting, and what makes no sense;
-    /// gives the rest to `start`.
+    /// Takes submissions, a batch at most. Completes what needs no waiting, and what makes no
+    /// sense; gives the rest to `start`.
     ///
     /// # Errors
     /// [`Ended`]: the ring is broken.
@@ -199,8 +197,8 @@ impl Queue {
                     Some(completion) => {
                         let op = usize::from(fetched.submission.op == Op::Write);
                         if let Some((requests, bytes)) = at_once.get_mut(op) {
-                            *requests += 1;
-                            *bytes += u64::from(completion.len);
+                            *requests = requests.wrapping_add(1);
+                            *bytes = bytes.wrapping_add(completion.len.into());
                         }
                         completion
                     }
@@ -232,8 +230,8 @@ impl Queue {
         self.submissions.pop(&ring).map_err(|Overrun| overrun(&self.device))
     }
 
-    /// Holds a submission against all that it may say. A malformed one gives its completion, but for
-    /// a tag that does not exist: the module would take that for a corrupt ring.
+    /// Holds a submission against all that it may say. A malformed one gives its completion, but
+    /// for a tag that does not exist: the module would take that for a corrupt ring.
     fn check(
         &mut self,
         words: [u64; SUBMISSION_WORDS],
@@ -250,10 +248,11 @@ impl Queue {
             tracing::error!("{name}, queue {queue}: malformed submission: {problem}");
         }
         let [first, ..] = words;
-        let (tag, generation) = (Tag(first as u16), Generation((first >> 32) as u32));
-        let completion = self.windows.get(tag.index()).map(|window| {
+        // Tag and generation lie where they do in a completion.
+        let to = Completion::from_words([first, 0]);
+        let completion = self.windows.get(to.tag.index()).map(|window| {
             window.mark_written();
-            Completion { tag, generation, status: -libc::EIO, len: 0 }
+            Completion { status: -libc::EIO, len: 0, ..to }
         });
         Ok(Err(completion))
     }

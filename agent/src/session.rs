@@ -7,8 +7,8 @@
 //! tests (`sim`).
 //!
 //! # Errors
-//! [`Ended`] says that the module has cut the agent off, and its memory with it. Whoever sees it
-//! must not touch shared memory any more.
+//! [`Ended`] says that the session cannot go on, most often because the module has cut the agent
+//! off and taken its memory away. Whoever sees it must not touch shared memory any more.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -43,8 +43,8 @@ pub trait ControlDevice {
 }
 
 /// An open file of the control device. Each method is the request of that name in
-/// `srb_proto::control`, which lists its errors. poll(2) says readable while the worker's submit set
-/// has members; it wakes a sleeper only if the worker's `sleeping` word was set.
+/// `srb_proto::control`, which lists its errors. poll(2) says readable while the worker's submit
+/// set has members; it wakes a sleeper only if the worker's `sleeping` word was set.
 pub trait ControlFile: AsFd + Send + Sync {
     /// Begins a session.
     fn hello(&self, hello: &mut Hello) -> Result<(), Errno>;
@@ -54,8 +54,8 @@ pub trait ControlFile: AsFd + Send + Sync {
     fn config(&self, config: &mut Config, urls: &mut [u8]) -> Result<(), Errno>;
     /// Reads the first device at or above the index.
     fn device(&self, info: &mut DeviceInfo) -> Result<(), Errno>;
-    /// Lets the module reap completions; with [`ENTER_WAIT`] then sleeps until the worker's submit set
-    /// has members, or a signal.
+    /// Lets the module reap completions; with [`ENTER_WAIT`] then sleeps until the worker's submit
+    /// set has members, or a signal.
     fn enter(&self, flags: u64) -> Result<u32, Errno>;
     /// Says which URL is in use.
     fn active_url(&self, active: &mut ActiveUrl) -> Result<(), Errno>;
@@ -150,7 +150,8 @@ pub enum BeginError {
     Busy,
     /// Module and agent speak different versions.
     #[error(
-        "the module speaks version {module} and this agent version {agent}: install both from one release"
+        "the module speaks version {module} and this agent version {agent}: \
+         install both from one release"
     )]
     Version {
         /// The module's.
@@ -183,10 +184,19 @@ fn failed(doing: impl Into<String>) -> impl FnOnce(Errno) -> BeginError {
     move |errno| BeginError::Failed { doing, errno }
 }
 
-/// The module has ended the session.
+/// Why nothing can go on. Devices wait for the next agent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the module ended the session ({0})")]
-pub struct Ended(pub String);
+pub enum Ended {
+    /// The module has cut the agent off; memory must not be touched any more.
+    #[error("the module has ended the session; its log says why")]
+    CutOff,
+    /// The module refused what it should not, or said what makes no sense.
+    #[error("the module makes no sense: {0}")]
+    Nonsense(String),
+    /// A thread of the agent is gone.
+    #[error("{0}")]
+    Thread(String),
+}
 
 /// A session, on the file that began it.
 pub struct Session {
@@ -268,8 +278,9 @@ impl Session {
             .split(|byte| *byte == b'\n')
             .filter(|line| !line.is_empty())
             .map(|line| {
-                RepositoryUrl::parse(line)
-                    .map_err(|error| Ended(format!("config gave a bad URL: {}", error.reason())))
+                RepositoryUrl::parse(line).map_err(|error| {
+                    Ended::Nonsense(format!("config gave a bad URL: {}", error.reason()))
+                })
             })
             .collect::<Result<_, _>>()?;
         Ok((config, urls))
@@ -283,7 +294,7 @@ impl Session {
         let mut info = DeviceInfo { index, ..DeviceInfo::default() };
         match self.file.device(&mut info) {
             Ok(()) if info.index >= index => Ok(Some(info)),
-            Ok(()) => Err(Ended(format!("asked for device {index}, got {}", info.index))),
+            Ok(()) => Err(Ended::Nonsense(format!("asked for device {index}, got {}", info.index))),
             Err(Errno::ENOENT) => Ok(None),
             Err(errno) => Err(ended("device", errno)),
         }
@@ -328,8 +339,8 @@ impl Session {
 
 fn ended(doing: &str, errno: Errno) -> Ended {
     match errno {
-        Errno::ESHUTDOWN => Ended("it cut this agent off; its log says why".into()),
-        errno => Ended(format!("{doing}: {errno}")),
+        Errno::ESHUTDOWN => Ended::CutOff,
+        errno => Ended::Nonsense(format!("{doing}: {errno}")),
     }
 }
 
@@ -364,8 +375,8 @@ impl Port {
     pub fn watch(self) -> io::Result<Bell> {
         let interest = Interest::READABLE | Interest::ERROR;
         let file = Watched(self.file);
-        // SAFETY: The descriptor is the one that `file` owns, always the same, and it is closed when
-        // `file` is dropped, which the registration outlives by nothing.
+        // SAFETY: The descriptor is the one that `file` owns, always the same, and it is closed
+        // when `file` is dropped, which the registration outlives by nothing.
         let file = unsafe { AsyncFd::register_with_interest(file, interest) }?;
         Ok(Bell { file, doorbell: self.doorbell })
     }
@@ -407,11 +418,13 @@ impl Bell {
     }
 
     /// As [`Self::enter`], then sleeps in the module until the submit set has members or seems to
-    /// ([`Doorbell::knock`]), or the thread gets a signal. The thread's runtime stands still meanwhile.
+    /// ([`Doorbell::knock`]), or the thread gets a signal. The thread's runtime stands still
+    /// meanwhile.
     ///
-    /// Whoever wants to wake the thread knocks and then sends it a signal. A thread that is not asleep
-    /// yet sees the knock, in `prepare` or in the module's own look at the set; one that is asleep gets
-    /// the signal. The module makes itself ready to be woken before it looks, so nothing is between.
+    /// Whoever wants to wake the thread knocks and then sends it a signal. A thread that is not
+    /// asleep yet sees the knock, in `prepare` or in the module's own look at the set; one that is
+    /// asleep gets the signal. The module makes itself ready to be woken before it looks, so
+    /// nothing is between.
     ///
     /// # Errors
     /// [`Ended`].
@@ -431,16 +444,16 @@ impl Bell {
     /// Sleeps until the submit set has members or `others` is ready; may also return for nothing.
     ///
     /// # No wake-up is lost
-    /// The module wakes once per sleep, and epoll reports that wake-up as an edge, which tokio keeps
-    /// as the file's readiness until it is cleared. A submission comes at one of three times:
+    /// The module wakes once per sleep, and epoll reports that wake-up as an edge, which tokio
+    /// keeps as the file's readiness until it is cleared. A submission comes at one of three times:
     /// - before `prepare` looks at the set: `prepare` sees it and there is no sleep;
     /// - after that look: the module sees `sleeping` (Dekker, see `srb_proto::doorbell`) and wakes
-    ///   the file. Until the worker takes the set, poll(2) keeps saying readable, so epoll's look at
-    ///   it confirms the edge, and the readiness is set anew even if an older one was cleared: only
-    ///   this thread runs its reactor, so nothing is set between the sight of a readiness and its
-    ///   clearing below;
-    /// - after the return, with `sleeping` withdrawn: no wake-up, but the caller takes the set, or at
-    ///   the latest the next `prepare` looks at it.
+    ///   the file. Until the worker takes the set, poll(2) keeps saying readable, so epoll's look
+    ///   at it confirms the edge, and the readiness is set anew even if an older one was cleared:
+    ///   only this thread runs its reactor, so nothing is set between the sight of a readiness and
+    ///   its clearing below;
+    /// - after the return, with `sleeping` withdrawn: no wake-up, but the caller takes the set, or
+    ///   at the latest the next `prepare` looks at it.
     ///
     /// So a readiness is cleared before the set is taken, never after, and what it stood for is in
     /// the set. One left over from an earlier sleep costs a turn for nothing and no more.
@@ -470,11 +483,11 @@ impl Bell {
     fn poll_file(&self, cx: &mut Context<'_>) -> Result<Poll<()>, Ended> {
         match self.file.poll_read_ready(cx) {
             Poll::Pending => Ok(Poll::Pending),
-            Poll::Ready(Err(error)) => Err(Ended(format!("poll: {error}"))),
+            Poll::Ready(Err(error)) => Err(Ended::Nonsense(format!("poll: {error}"))),
             Poll::Ready(Ok(mut guard)) => {
                 let ready: Ready = guard.ready();
                 if ready.is_read_closed() || ready.is_error() {
-                    return Err(Ended("it hung up; its log says why".into()));
+                    return Err(Ended::CutOff);
                 }
                 guard.clear_ready();
                 Ok(Poll::Ready(()))

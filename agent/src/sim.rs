@@ -14,6 +14,15 @@
 //! - A request is answered once: by an agent, or by the detaching of its device.
 //! - What an agent leaves behind is submitted to the next one, marked as repeated.
 
+#![cfg_attr(
+    not(test),
+    expect(
+        clippy::arithmetic_side_effects,
+        clippy::cast_possible_truncation,
+        reason = "plays the module in tests alone, with small numbers"
+    )
+)]
+
 mod file;
 mod lane;
 mod running;
@@ -32,8 +41,8 @@ use srb_proto::descriptor::{Generation, Op, Tag, SUBMISSION_WORDS};
 use srb_proto::layout::{CONFIG_CHANGED, CONTROL, CONTROL_READY, CONTROL_WORKER, DATA};
 
 use self::file::SimFile;
-pub use self::lane::{Reply, Request};
 use self::lane::{Lane, Link};
+pub use self::lane::{Reply, Request};
 pub use self::running::RunningAgent;
 use self::session::SimSession;
 use crate::session::{ControlDevice, ControlFile};
@@ -123,7 +132,8 @@ impl SimModule {
             devices: BTreeMap::new(),
             session: None,
         };
-        let (numbers, control) = (AtomicU64::new(1), Lane::new(CONTROL, CONTROL_WORKER, CONTROL_READY));
+        let numbers = AtomicU64::new(1);
+        let control = Lane::new(CONTROL, CONTROL_WORKER, CONTROL_READY);
         let table = Mutex::new(table);
         Self { inner: Arc::new(Inner { queues, abi_version, numbers, table, control }) }
     }

@@ -3,8 +3,8 @@
 //!
 //! The hop before is the module, which announces submissions in the worker's submit set; the hop
 //! after is the worker's own [`Pipeline`], whose futures it polls. Completions go back in batches:
-//! one publication for each channel and one ENTER for each turn. The control worker opens and closes
-//! queues by [`Order`]s.
+//! one publication for each channel and one ENTER for each turn. The control worker opens and
+//! closes queues by [`Order`]s.
 //!
 //! # Invariants
 //! - A queue whose bit was taken stays on the `ready` list until a fetch finds its ring empty.
@@ -94,8 +94,8 @@ impl Handle {
         sent
     }
 
-    /// Tells the worker to end. Touches no memory that the module may have taken away, and need not:
-    /// a worker that slept in the module was woken by that.
+    /// Tells the worker to end. Touches no memory that the module may have taken away, and need
+    /// not: a worker that slept in the module was woken by that.
     pub fn abandon(&self) {
         // A worker that is gone needs no order.
         let _ = self.orders.send(Order::Abandon);
@@ -145,7 +145,7 @@ pub fn spawn(
     let doorbell = port.doorbell();
     let body = move || {
         let result = catch_unwind(AssertUnwindSafe(|| run(port, shared, receiver)));
-        let panicked = |_| Err(Ended(format!("no: worker {number} panicked")));
+        let panicked = |_| Err(Ended::Thread(format!("worker {number} panicked")));
         // Nobody listens any more when the agent is ending.
         let _ = ended.send(result.unwrap_or_else(panicked));
     };
@@ -168,7 +168,7 @@ fn handle_wake_up() -> io::Result<()> {
 }
 
 fn run(port: Port, shared: Shared, orders: mpsc::UnboundedReceiver<Order>) -> Result<(), Ended> {
-    let failed = |error: io::Error| Ended(format!("no: a worker cannot start: {error}"));
+    let failed = |error: io::Error| Ended::Thread(format!("a worker cannot start: {error}"));
     let runtime = runtime().map_err(failed)?;
     LocalSet::new().block_on(&runtime, async {
         let bell = port.watch().map_err(failed)?;
@@ -362,12 +362,12 @@ impl State {
             }
             moved = true;
         }
-        let mut finishes = 0;
+        let mut finishes = 0usize;
         if !self.requests.is_empty() {
             self.now = self.clock.now();
             while let Poll::Ready(Some(finished)) = self.requests.poll_next_unpin(cx) {
                 self.finish(finished);
-                finishes += 1;
+                finishes = finishes.saturating_add(1);
                 if finishes == FINISHES_PER_TURN {
                     cx.waker().wake_by_ref();
                     break;
@@ -431,7 +431,7 @@ impl State {
                 let index = device.index as usize;
                 self.forget(device.index);
                 if self.queues.len() <= index {
-                    self.queues.resize_with(index + 1, || None);
+                    self.queues.resize_with(index.saturating_add(1), || None);
                 }
                 if let Some(place) = self.queues.get_mut(index) {
                     *place = Some(Box::new(Queue::new(device, number, channel)));
@@ -472,8 +472,8 @@ impl State {
         self.requests = FuturesUnordered::new();
     }
 
-    /// Whether nothing but submissions and orders can come: no request is under way, and there never
-    /// was one that left a connection.
+    /// Whether nothing but submissions and orders can come: no request is under way, and there
+    /// never was one that left a connection.
     fn is_alone(&self) -> bool {
         self.tidy.is_none() && self.ready.is_empty() && !self.draining && !self.abandoned
     }

@@ -115,8 +115,8 @@ impl Link {
     fn fill(&self, tag: Tag, bytes: &[u8]) {
         if let Some(window) = self.channel.window(tag) {
             let source = std::ptr::NonNull::from(bytes).cast();
-            // SAFETY: Requests are no larger than a window (`Lane::pump`), the window is mapped while
-            // `self` lives, and the agent leaves it alone while the tag is not in flight.
+            // SAFETY: Requests are no larger than a window (`Lane::pump`), the window is mapped
+            // while `self` lives, and the agent leaves it alone while the tag is not in flight.
             unsafe { window.copy_from_nonoverlapping(source, bytes.len()) };
         }
     }
@@ -125,8 +125,8 @@ impl Link {
         let mut bytes = vec![0; len as usize];
         if let Some(window) = self.channel.window(tag) {
             let target = std::ptr::NonNull::from(bytes.as_mut_slice()).cast();
-            // SAFETY: `Lane::reap` has seen that the window has `len` bytes; it is mapped while `self`
-            // lives, and the agent is done with it.
+            // SAFETY: `Lane::reap` has seen that the window has `len` bytes; it is mapped while
+            // `self` lives, and the agent is done with it.
             unsafe { window.copy_to_nonoverlapping(target, bytes.len()) };
         }
         bytes

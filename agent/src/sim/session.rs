@@ -34,8 +34,8 @@ impl Memory {
     }
 }
 
-/// Both ends of what a worker's file polls. Its reading end becomes readable anew with each wake-up,
-/// and hangs up when this is dropped.
+/// Both ends of what a worker's file polls. Its reading end becomes readable anew with each
+/// wake-up, and hangs up when this is dropped.
 pub(super) struct Wakeup {
     reader: OwnedFd,
     writer: OwnedFd,
