@@ -217,8 +217,10 @@ impl View {
         };
         let convert = |url: repository::UrlStatus| UrlStatus {
             state: state(url.state),
-            reason: (url.state == repository::UrlState::Down)
-                .then(|| format!("{} failures in a row", url.consecutive_failures)),
+            reason: url.unfit.or_else(|| {
+                (url.state == repository::UrlState::Down)
+                    .then(|| format!("{} failures in a row", url.consecutive_failures))
+            }),
             url: url.url,
             active: url.active,
             requests: url.requests,
@@ -251,7 +253,7 @@ impl View {
             read_bytes: totals.reads.bytes,
             written_bytes: totals.writes.bytes,
             errors: totals.reads.failed.wrapping_add(totals.writes.failed),
-            retries: 0,
+            retries: device.volume.retries(),
             read_latency: totals.reads.latency(),
             write_latency: totals.writes.latency(),
         }
@@ -296,6 +298,11 @@ impl View {
         }
         let by_op =
             |totals: &Totals| [("read", totals.reads.clone()), ("write", totals.writes.clone())];
+        let help = "Tries beyond the first one of each request.";
+        let mut metric = page.metric("srb_device_retries_total", "counter", help);
+        for (labels, device, _) in &totals {
+            metric.sample(labels, device.volume.retries());
+        }
         let help = "Requests completed.";
         let mut metric = page.metric("srb_device_requests_total", "counter", help);
         for (labels, _, totals) in &totals {

@@ -145,6 +145,7 @@ fn metrics_are_what_prometheus_reads() {
         format!("srb_device_request_duration_seconds_bucket{{{labels},le=\"+Inf\"}} 1"),
         format!("srb_device_request_duration_seconds_count{{{labels}}} 1"),
         r#"srb_device_in_flight_requests{device="disk1",volume="vol"} 0"#.into(),
+        r#"srb_device_retries_total{device="disk1",volume="vol"} 0"#.into(),
     ] {
         assert!(page.lines().any(|found| found == line), "{line}\n{page}");
     }
