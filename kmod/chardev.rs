@@ -166,8 +166,7 @@ impl Handle {
         hello.abi_version = ABI_VERSION;
         if theirs != ABI_VERSION {
             log::error!(
-                "an agent of ABI version {} was refused, this module speaks {}: install matching ones\n",
-                theirs,
+                "an agent of ABI {theirs} was refused: this module has {}; install matching ones\n",
                 ABI_VERSION
             );
             write(at, hello)?;

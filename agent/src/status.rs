@@ -10,8 +10,8 @@
 //! | `GET /errors` | [`Errors`], from memory |
 //!
 //! Anything that fails is a [`Refused`] with an HTTP status of 400 or above. Fields are only ever
-//! added: a reader takes a missing one for its default and skips one that it does not know, so agent
-//! and `srbctl` may differ in age. Nothing here holds a credential.
+//! added: a reader takes a missing one for its default and skips one that it does not know, so
+//! agent and `srbctl` may differ in age. Nothing here holds a credential.
 
 use serde::{Deserialize, Serialize};
 

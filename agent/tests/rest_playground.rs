@@ -157,7 +157,8 @@ async fn another_path_takes_over_and_gives_back() {
         let status = store.repository.status();
         assert_eq!(status[0].state, UrlState::Down);
         assert!(status[0].requests < 5, "one, and a trial when its pause is over");
-        // Somebody listens at the dead URL now: it gets a request after its pause, and is active again.
+        // Somebody listens at the dead URL now: it gets a request after its pause, and is active
+        // again.
         let mut config = Config::ephemeral(store.playground.datapath());
         config.port = dead.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
         let back = Playground::start(config).expect("the same port");

@@ -81,7 +81,6 @@ fn size(text: &str) -> Result<u64, Refusal> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test ends there")]
 mod tests {
     use super::*;
 

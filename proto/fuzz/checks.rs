@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-//! What must hold for any bytes that cross a trust boundary. The fuzz targets run these, and so does
-//! `tests/hostile.rs` on the seeds and on random bytes.
+//! What must hold for any bytes that cross a trust boundary. The fuzz targets run these, and so
+//! does `tests/hostile.rs` on the seeds and on random bytes.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};

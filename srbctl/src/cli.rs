@@ -160,7 +160,7 @@ Examples:
   srbctl url add http://127.0.0.1:8080/
   srbctl url add http://10.0.0.1/volumes,http://10.0.0.2/volumes")]
     Add {
-        /// http://HOST[:PORT][/PATH], or null:[SIZE] for measuring; several by spaces or commas
+        /// `http://HOST[:PORT][/PATH]`, or `null:[SIZE]` for measuring; several by spaces or commas
         #[arg(required = true, value_name = "URL")]
         urls: Vec<String>,
     },

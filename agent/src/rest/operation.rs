@@ -77,8 +77,8 @@ impl Operation<'_> {
 
     /// Whether a server that gets it twice answers the same twice.
     ///
-    /// Otherwise it goes on a fresh connection: on a kept one that turns out dead nobody could tell whether the server
-    /// got it, and what its answer to the second request means.
+    /// Otherwise it goes on a fresh connection: on a kept one that turns out dead nobody could tell
+    /// whether the server got it, and what its answer to the second request means.
     pub(crate) const fn has_one_answer(&self) -> bool {
         !matches!(self, Self::Create(_) | Self::Delete(_))
     }

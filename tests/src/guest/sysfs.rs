@@ -44,7 +44,7 @@ fn errno(error: io::Error) -> Errno {
 /// Writes to a file of [`CLASS`].
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn command(file: &str, bytes: impl AsRef<[u8]>) -> Result<(), Errno> {
     write(Path::new(CLASS).join(file), bytes)
 }

@@ -2,8 +2,8 @@
 //! Boots the VM, runs one command in it, and hands back the command's exit status.
 //!
 //! One thread owns the run: it starts QEMU, copies the command's output from a pipe to stdout, and
-//! looks at the clock, at QEMU and at the signals it got every [`POLL`]. QEMU dies with it,
-//! whatever happens ([`qemu`]).
+//! looks at the clock, at QEMU and at the signals it got every `POLL`. QEMU dies with it,
+//! whatever happens (see `qemu.rs`).
 //!
 //! The guest's side is `tests/guest/init`: it writes `exit N` to the port `srb.status`, which is a
 //! file here. The kernel's log goes to another file, the console, of which the end is shown when a
