@@ -70,7 +70,8 @@ deny() { cargo deny --locked check --hide-inclusion-graph; }
 
 docs() {
     # Docs are for those who work on srb, and link to private items.
-    RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --workspace --no-deps --locked --document-private-items
+    RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' \
+        cargo doc --workspace --no-deps --locked --document-private-items
 }
 
 clippy() {
