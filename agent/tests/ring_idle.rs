@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::thread;
 use std::time::Duration;
 
-use srb_agent::sim::{RunningAgent, SimModule};
+use srb_agent::sim::{Request, RunningAgent, SimModule};
 use srb_proto::descriptor::Op;
 
 /// How often the kernel took the CPU from, or gave it to, each of the agent's workers.
@@ -62,9 +62,11 @@ fn an_idle_agent_sleeps() {
         parameters.req_timeout_secs = 60;
     });
     let (replies, _answers) = std::sync::mpsc::channel();
-    for queue in 0..4 {
-        let request = srb_agent::sim::Request::new(Op::Read, 0, 4096, &replies);
-        module.submit(disk, queue, [request]);
+    // The second time the workers wait for their connections too, and so in another way.
+    for i in 0..8 {
+        let request = Request::new(Op::Read, i * 8, 4096, &replies);
+        module.submit(disk, i as u32 % 4, [request]);
+        thread::sleep(Duration::from_millis(10));
     }
     sleeps("while a server is silent");
     assert_eq!(module.detach(disk).status, 0);
