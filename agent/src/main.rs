@@ -6,15 +6,22 @@
 
 use std::io;
 use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use srb_agent::agent::{self, AgentError};
 use srb_agent::config::{Arguments, Config};
 use srb_agent::logging::Log;
-use srb_agent::session::{KernelDevice, Session};
+use srb_agent::session::{BeginError, Begun, KernelDevice, Session};
 use srb_agent::{memory, worker};
 use tokio::signal::unix::{signal, SignalKind};
 use tokio::task::LocalSet;
+
+/// For an agent to end once nothing is in flight any more.
+const HAND_OVER: Duration = Duration::from_secs(1);
+/// How often a second agent looks whether the first one has gone.
+const RETRY_PERIOD: Duration = Duration::from_millis(20);
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -36,13 +43,25 @@ fn main() -> ExitCode {
 }
 
 fn run(config: &Config, log: Log) -> Result<(), AgentError> {
-    let begun = Session::begin(&KernelDevice { path: config.device.clone() })?;
+    let begun = begin(config)?;
     memory::prepare(config.lock_memory, config.oom_score_adj);
     let runtime = worker::runtime()?;
     LocalSet::new().block_on(&runtime, async {
         let stop = stop_signal()?;
         agent::run(config, begun, log, stop).await
     })
+}
+
+/// Begins a session; if another agent has one, gives it the time that an agent takes to end.
+fn begin(config: &Config) -> Result<Begun, BeginError> {
+    let device = KernelDevice { path: config.device.clone() };
+    let (begun, patience) = (Instant::now(), config.drain.saturating_add(HAND_OVER));
+    loop {
+        match Session::begin(&device) {
+            Err(BeginError::Busy) if begun.elapsed() < patience => thread::sleep(RETRY_PERIOD),
+            result => return result,
+        }
+    }
 }
 
 /// Ready at the first SIGTERM or SIGINT. SIGHUP is ignored: the terminal that the agent was started
