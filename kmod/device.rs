@@ -36,6 +36,9 @@ use kernel::{
 
 /// How long a detach waits for somebody who is just opening or closing the device.
 const OPEN_WAIT_MSECS: u32 = 2000;
+/// How long a detach waits for those who have it open: udev looks at every disk that is new or has
+/// been written to, and is soon done.
+const BUSY_WAIT_MSECS: u32 = 1000;
 
 /// A name of at most `N` bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -255,6 +258,7 @@ impl Device {
                 .try_with(|disk| disk.with_open_mutex(|openers| self.condemn_unless(openers)));
             match tried {
                 Err(error) if error == EAGAIN => {}
+                Err(error) if error == EBUSY && waited < BUSY_WAIT_MSECS => {}
                 outcome => return outcome,
             }
             {

@@ -28,10 +28,7 @@ impl<const MIN: u32, const MAX: u32> UintRange<MIN, MAX> {
     unsafe extern "C" fn set(value: *const c_char, param: *const bindings::kernel_param) -> c_int {
         // SAFETY: Called by the module loader or sysfs; `arg` points to a u32, by `address`.
         let result = unsafe { bindings::param_set_uint_minmax(value, param, MIN, MAX) };
-        if result == 0 {
-            params::changed();
-        }
-        result
+        finish(result)
     }
 }
 
@@ -54,18 +51,23 @@ impl<const MIN: i32, const MAX: i32> IntRange<MIN, MAX> {
         let mut parsed: c_int = 0;
         // SAFETY: A string from the module loader or sysfs.
         let result = unsafe { bindings::kstrtoint(value, 0, &mut parsed) };
-        if result != 0 {
-            return result;
-        }
-        if !(MIN..=MAX).contains(&parsed) {
+        if result != 0 || !(MIN..=MAX).contains(&parsed) {
             return EINVAL.to_errno();
         }
         // SAFETY: `arg` points to an i32 that is accessed as an atomic, by `address`.
         let target = unsafe { Atomic::<i32>::from_ptr((*param).__bindgen_anon_1.arg.cast()) };
         target.store(parsed, kernel::sync::atomic::Relaxed);
-        params::changed();
-        0
+        finish(0)
     }
+}
+
+/// What a setter returns. A number beyond 32 bits is out of range like any other, not ERANGE.
+fn finish(result: c_int) -> c_int {
+    if result != 0 {
+        return EINVAL.to_errno();
+    }
+    params::changed();
+    0
 }
 
 /// Declares a parameter: name, range, the atomic that holds it, mode, description.

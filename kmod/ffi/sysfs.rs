@@ -106,6 +106,10 @@ unsafe fn stored(
     count: usize,
     store: impl FnOnce(&[u8]) -> Result,
 ) -> isize {
+    // sysfs hands over a page at most, and a write of more in pieces: half a command is none.
+    if count >= bindings::PAGE_SIZE {
+        return EINVAL.to_errno() as isize;
+    }
     // SAFETY: The contract.
     match store(unsafe { core::slice::from_raw_parts(buffer.cast::<u8>(), count) }) {
         Ok(()) => count as isize,

@@ -68,12 +68,17 @@ pub fn restore() -> Vec<String> {
         }
     };
     attempt("processes", kill_all(&PROGRAMS));
+    if sysfs::module_loaded() {
+        // Whoever waits for an agent, such as udev with a device open, waits no more.
+        let grace = sysfs::write("/sys/module/srb/parameters/agent_grace", "0");
+        attempt("ending the wait for an agent", grace.map_err(|e| e.to_string().into()));
+    }
     for device in sysfs::devices() {
         // Lazily: whoever still uses the mount must not keep the next test from running.
         let line = format!("umount -l /dev/{device}* 2>/dev/null; true");
         attempt("unmounting", process::sh(&line, RESTORE).map(drop));
-        let detach = sysfs::command("detach", &device);
-        attempt("detaching", detach.map_err(|e| format!("{device}: {e}").into()));
+        let detached = || sysfs::command("detach", &device).is_ok();
+        attempt("detaching", wait_until(&format!("{device} is detached"), RESTORE, detached));
     }
     if sysfs::module_loaded() {
         attempt("unloading", unload());

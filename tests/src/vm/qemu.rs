@@ -137,8 +137,8 @@ fn arguments(options: &Options, accel: Accel, dir: &RunDir) -> Vec<OsString> {
 
 fn kernel_command_line(job: &Job) -> String {
     // A panic reboots at once, which with -no-reboot ends QEMU. A slow host must not look like a
-    // stall.
-    let common = "console=ttyS0 panic=-1 quiet rcupdate.rcu_cpu_stall_timeout=120";
+    // stall, nor like a clock that cannot be trusted.
+    let common = "console=ttyS0 panic=-1 quiet tsc=reliable rcupdate.rcu_cpu_stall_timeout=120";
     match job {
         Job::Run(_) => format!("{common} srb.mode=run"),
         Job::Shell => format!("{common} srb.mode=shell{}", window()),
