@@ -10,6 +10,7 @@
 PREFIX=${PREFIX:-/usr/local}
 DESTDIR=${DESTDIR:-}
 BINARIES=${CARGO_TARGET_DIR:-$ROOT/target}/release
+UNIT=lib/systemd/system/srb-agent.service
 
 install_programs() {
     local program
@@ -20,7 +21,8 @@ install_programs() {
     install -D -m 755 "$BINARIES/srb-agent" "$DESTDIR$PREFIX/sbin/srb-agent"
     install -D -m 755 "$BINARIES/srbctl" "$DESTDIR$PREFIX/bin/srbctl"
     install -D -m 755 "$BINARIES/srb-playground" "$DESTDIR$PREFIX/bin/srb-playground"
-    say "installed srb-agent, srbctl and srb-playground below $DESTDIR$PREFIX"
+    install -D -m 644 "$ROOT/agent/srb-agent.service" "$DESTDIR$PREFIX/$UNIT"
+    say "installed srb-agent, its unit, srbctl and srb-playground below $DESTDIR$PREFIX"
 }
 
 # The kernel's configuration of the tree $1 has the option $2.
@@ -69,7 +71,7 @@ install_module() {
 
 uninstall() {
     local module
-    rm -f "$DESTDIR$PREFIX"/{sbin/srb-agent,bin/srbctl,bin/srb-playground}
+    rm -f "$DESTDIR$PREFIX"/{sbin/srb-agent,bin/srbctl,bin/srb-playground} "$DESTDIR$PREFIX/$UNIT"
     for module in "$DESTDIR"/lib/modules/*/extra/srb.ko; do
         [ -e "$module" ] || continue
         rm -f "$module"
