@@ -21,13 +21,12 @@ use kernel::{
         atomic::{Acquire, Atomic, Full, Relaxed, Release},
         Arc,
     },
+    time::msecs_to_jiffies,
     types::Opaque,
 };
 
 /// `BLK_STS_RESOURCE` of `<linux/blk_types.h>`, which has no binding.
 const BLK_STS_RESOURCE: bindings::blk_status_t = 9;
-/// The kernel's jiffies a second.
-const HZ: u32 = bindings::HZ;
 
 /// What a disk looks like to the block layer.
 #[derive(Clone, Copy)]
@@ -40,6 +39,11 @@ pub(crate) struct Geometry {
     pub(crate) request_bytes: u32,
     /// When a request's deadline is.
     pub(crate) timeout_secs: u32,
+}
+
+/// The block layer's unit of time. The bindings' HZ is that of the headers for user space.
+fn jiffies(secs: u32) -> u32 {
+    u32::try_from(msecs_to_jiffies(secs.saturating_mul(1000))).unwrap_or(u32::MAX)
 }
 
 /// How many disks there are whose memory has not been freed yet.
@@ -112,7 +116,7 @@ impl Disk {
                 nr_maps: 1,
                 queue_depth: geometry.depth,
                 numa_node: bindings::NUMA_NO_NODE,
-                timeout: geometry.timeout_secs.saturating_mul(HZ),
+                timeout: jiffies(geometry.timeout_secs),
                 flags: bindings::BLK_MQ_F_NO_SCHED_BY_DEFAULT,
                 driver_data: Arc::as_ptr(device).cast_mut().cast(),
                 ..pin_init::zeroed()
@@ -246,7 +250,7 @@ impl Disk {
 
     pub(crate) fn set_timeout(self, secs: u32) {
         // SAFETY: A live disk has a queue.
-        unsafe { bindings::blk_queue_rq_timeout((*self.disk).queue, secs.saturating_mul(HZ)) };
+        unsafe { bindings::blk_queue_rq_timeout((*self.disk).queue, jiffies(secs)) };
     }
 
     /// Takes the disk away from the system; waits for requests in flight.

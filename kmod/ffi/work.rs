@@ -8,7 +8,7 @@ use kernel::{
         atomic::{Acquire, Atomic, Full, Release},
         Arc,
     },
-    time::Jiffies,
+    time::msecs_to_jiffies,
     workqueue::{HasDelayedWork, HasWork, Queue, RawWorkItem, Work, WorkItem},
 };
 
@@ -64,7 +64,7 @@ where
         return false;
     }
     // SAFETY: As in `enqueue`.
-    unsafe { Queue::from_raw(queue) }.enqueue_delayed(work, bindings::HZ as Jiffies).is_ok()
+    unsafe { Queue::from_raw(queue) }.enqueue_delayed(work, msecs_to_jiffies(1000)).is_ok()
 }
 
 /// Cancels work that waits to be done, and waits for it if it is being done.
