@@ -106,8 +106,8 @@ trap finish EXIT
 # extra_files: as many files, each with other numbers in it, as the system lacks of the tree.
 extra_files() {
     local files bytes lack_files lack_bytes count each
-    files=$(find /etc /usr/lib /usr/share -type f | wc -l)
-    bytes=$(find /etc /usr/lib /usr/share -type f -printf '%s\n' | awk '{ sum += $1 } END { print sum }')
+    read -r files bytes < <(find /etc /usr/lib /usr/share -type f -printf '%s\n' |
+        awk '{ sum += $1 } END { print NR, sum }')
     lack_files=$((files < FILES ? FILES - files : 0))
     lack_bytes=$((bytes < BYTES ? BYTES - bytes : 0))
     mkdir -p "$EXTRA"
