@@ -8,6 +8,12 @@ use std::process::ExitCode;
 use srb_tests::guest::{cases, suite};
 
 fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((cases::hostile_program::WORD, rest)) =
+        arguments.split_first().map(|(first, rest)| (first.as_str(), rest))
+    {
+        return cases::hostile_program::main(rest);
+    }
     let lists = std::env::args().any(|argument| argument == "--list");
     if !lists && !Path::new("/srb/srb.ko").exists() {
         eprintln!("srb-guest-tests: these load a module: run them in the VM (scripts/vm-tests.sh)");

@@ -2,12 +2,15 @@
 //! The tests themselves, a file for each thing that users rely on.
 
 mod frame;
+mod io;
 mod manual;
+
+pub use io::hostile_program;
 
 use super::Case;
 
 /// All tests.
 #[must_use]
 pub fn all() -> Vec<Case> {
-    [frame::cases(), manual::cases()].into_iter().flatten().collect()
+    [frame::cases(), io::cases(), manual::cases()].into_iter().flatten().collect()
 }

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Attach, detach and rmmod end, whoever does not answer.
+
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+
+use super::disk::Disk;
+use super::proxy::Proxy;
+use super::{expect_within, in_flight, leave, settle, stop, timed, with_failing_requests};
+use crate::guest::wait::{wait_for, wait_until};
+use crate::guest::{clean, load_module, sysfs, Case, Device, Machine, TestResult};
+
+/// The longest that a detach may take, in seconds.
+const BOUND: u64 = 15;
+const SOON: Duration = Duration::from_secs(20);
+/// The port of the machine's only playground.
+const PORT: u16 = 8080;
+
+pub(super) fn cases() -> Vec<Case> {
+    let cases = [
+        named!("ending", attach_and_detach_end_though_the_server_hangs),
+        named!("ending", rmmod_ends_though_the_server_hangs),
+        named!("ending", detach_ends_without_an_agent),
+        named!("ending", detach_ends_without_a_server),
+        named!("ending", detach_ends_with_an_agent_that_does_nothing),
+        named!("ending", the_module_unloads_with_idle_devices_and_no_agent),
+    ];
+    cases.into_iter().map(with_failing_requests).collect()
+}
+
+/// A machine with one attached device that nobody uses.
+fn idle() -> TestResult<(Machine, Device)> {
+    let machine = Machine::builder().start()?;
+    machine.create("vol1", "16M")?;
+    let device = machine.attach("vol1", "disk1")?;
+    settle()?;
+    Ok((machine, device))
+}
+
+/// A machine whose server answers everything but requests for data, and a device that is scanned
+/// for partitions there.
+fn scanning() -> TestResult<(Machine, Proxy, Device)> {
+    let machine = Machine::builder().without_urls().start()?;
+    let proxy = Proxy::start(PORT)?;
+    sysfs::command("add_urls", proxy.url())?;
+    machine.create("vol1", "16M")?;
+    proxy.hold_data(true);
+    let (device, took) = timed(|| machine.attach("vol1", "disk1"));
+    let device = device?;
+    expect_within("attach", took, 0, 10)?;
+    wait_for("the scan waits", SOON, || Ok((in_flight(&device)? > 0).then_some(())))?;
+    Ok((machine, proxy, device))
+}
+
+/// Detaches at once, as a user in trouble would.
+fn detach_in_time(device: Device) -> TestResult {
+    let name = device.name().to_owned();
+    let (outcome, took) = timed(|| device.detach());
+    outcome.map_err(|errno| format!("detach {name}: {errno} after {took:?}"))?;
+    println!("detached after {took:.1?}");
+    expect_within("detach", took, 0, BOUND)?;
+    assert!(sysfs::devices().is_empty());
+    Ok(())
+}
+
+fn attach_and_detach_end_though_the_server_hangs() -> TestResult {
+    let (machine, proxy, device) = scanning()?;
+    detach_in_time(device)?;
+    proxy.hold_data(false);
+    let device = machine.attach("vol1", "disk1")?;
+    assert_eq!(Disk::open(&device.path())?.read(0, 4096)?.len(), 4096);
+    leave(device)
+}
+
+fn rmmod_ends_though_the_server_hangs() -> TestResult {
+    let (mut machine, proxy, device) = scanning()?;
+    // It holds the module, as any agent does.
+    machine.kill_agent()?;
+    let (outcome, took) = timed(clean::unload);
+    println!("rmmod after {took:.1?}, done: {}", outcome.is_ok());
+    expect_within("rmmod", took, 0, BOUND)?;
+    if outcome.is_err() {
+        // The scan has the disk open, and so holds the module too, until the device goes.
+        detach_in_time(device)?;
+        clean::unload()?;
+    }
+    drop((machine, proxy));
+    Ok(())
+}
+
+fn detach_ends_without_an_agent() -> TestResult {
+    let (mut machine, device) = idle()?;
+    machine.kill_agent()?;
+    detach_in_time(device)
+}
+
+fn detach_ends_without_a_server() -> TestResult {
+    let (mut machine, device) = idle()?;
+    machine.playground(0)?.kill()?;
+    detach_in_time(device)
+}
+
+fn detach_ends_with_an_agent_that_does_nothing() -> TestResult {
+    let (mut machine, device) = idle()?;
+    stop(machine.agent()?)?;
+    detach_in_time(device)?;
+    machine.agent()?.signal(Signal::SIGCONT)?;
+    // The agent that was late does no harm to what comes after.
+    let device = machine.attach("vol1", "disk1")?;
+    assert_eq!(Disk::open(&device.path())?.read(0, 4096)?.len(), 4096);
+    leave(device)
+}
+
+fn the_module_unloads_with_idle_devices_and_no_agent() -> TestResult {
+    let (mut machine, device) = idle()?;
+    machine.create("vol2", "16M")?;
+    let second = machine.attach("vol2", "disk2")?;
+    settle()?;
+    machine.kill_agent()?;
+    clean::unload()?;
+    assert!(!device.path().exists() && !second.path().exists());
+    drop((device, second));
+    load_module(&[])?;
+    machine.start_agent()?;
+    sysfs::command("add_urls", machine.playground(0)?.url())?;
+    let device = machine.attach("vol1", "disk1")?;
+    let disk = Disk::open(&device.path())?;
+    assert_eq!(disk.write(0, &[3; 4096]), Ok(4096));
+    assert!(disk.read(0, 4096)? == [3; 4096], "other data came back");
+    drop(disk);
+    leave(device)?;
+    wait_until("nothing is left", SOON, || sysfs::devices().is_empty())?;
+    assert_eq!(sysfs::command("detach", "disk1"), Err(Errno::ENOENT));
+    Ok(())
+}
