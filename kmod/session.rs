@@ -118,6 +118,8 @@ pub(crate) struct Session {
     space: AddressSpace,
     workers: KVec<Pin<KBox<Worker>>>,
     ended: Atomic<bool>,
+    /// Whether it is being cut off.
+    doomed: Atomic<bool>,
     #[pin]
     cut_off: Work<Session>,
 }
@@ -152,6 +154,7 @@ impl Session {
                 space,
                 workers,
                 ended: Atomic::new(false),
+                doomed: Atomic::new(false),
                 cut_off <- new_work!("srb::cut_off"),
             }),
             GFP_KERNEL,
@@ -321,7 +324,8 @@ impl Session {
     /// Has the session ended soon by somebody who may sleep: the agent is alive but does not do its
     /// work.
     pub(crate) fn cut_off(self: &Arc<Self>, reason: &'static str) {
-        if work::enqueue(self.clone()) {
+        // Requests that were sent together pass their deadlines together; one of them is enough.
+        if !self.doomed.xchg(true, Full) && work::enqueue(self.clone()) {
             log::error!(
                 "session {}: process {} is cut off from the devices: {}\n",
                 self.id,

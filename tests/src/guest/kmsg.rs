@@ -41,7 +41,10 @@ const SIGNS: [&str; 18] = [
 ];
 
 /// What a slow or busy host alone brings about: timing that no test is about.
-const HOST_SPEED: [&str; 5] = [
+const HOST_SPEED: [&str; 8] = [
+    "Marking TSC unstable",
+    "TSC found unstable",
+    "sched_clock: Marking unstable",
     "clocksource:",
     "hrtimer: interrupt took",
     "perf: interrupt took too long",

@@ -50,8 +50,9 @@ impl Accel {
     pub(super) fn arguments(self) -> &'static [&'static str] {
         match self {
             Self::Kvm => &["-accel", "kvm", "-cpu", "host"],
-            Self::Auto | Self::Tcg => &["-accel", "tcg,thread=multi", "-cpu", "max"],
-            // The string instructions' fast forms count as one instruction whatever their length.
+            // The string instructions' fast forms are emulated byte by byte, and counted as one
+            // instruction whatever their length: without them the kernel copies by words.
+            Self::Auto | Self::Tcg => &["-accel", "tcg,thread=multi", "-cpu", "max,-erms,-fsrm"],
             Self::Icount => {
                 &["-accel", "tcg", "-icount", "shift=0,sleep=off", "-cpu", "max,-erms,-fsrm"]
             }

@@ -29,6 +29,10 @@ pub use accel::Accel;
 const POLL: Duration = Duration::from_millis(20);
 /// How long QEMU may take to power off after the command's end.
 const POWER_OFF: Duration = Duration::from_secs(5);
+/// How often the VM is booted at most.
+const BOOTS: u32 = 3;
+/// What `tests/guest/initramfs` says on the console when it hands over to the init of the run.
+const INIT_RUNS: &str = "srb-vm: init runs";
 /// How many lines of the console an error shows.
 const TAIL_LINES: usize = 40;
 
@@ -109,10 +113,28 @@ pub fn run(options: &Options) -> Result<i32, Error> {
     let dir = RunDir::new(&options.runs)?;
     payload::build(&options.payload, &options.job, &dir.path("payload.img"), &dir)?;
     let accel = options.accel.resolve(options, &dir)?;
-    let mut qemu = Qemu::start(options, accel, &dir)?;
-    let result = watch(options, &mut qemu, &dir, &signals);
-    qemu.stop();
-    result
+    let mut boots = 1;
+    loop {
+        let mut qemu = Qemu::start(options, accel, &dir)?;
+        let result = watch(options, &mut qemu, &dir, &signals);
+        qemu.stop();
+        if result.is_ok() || boots == BOOTS || !died_booting(&options.console) {
+            return result;
+        }
+        eprintln!("srb-vm: the guest's kernel panicked before anything of srb ran; booting again");
+        boots += 1;
+    }
+}
+
+/// Whether the kernel panicked before it got to the init of the run. Under TCG it does so once in a while: it
+/// patches its own code while another CPU runs it. No test has begun then.
+fn died_booting(console: &Path) -> bool {
+    let bytes = std::fs::read(console).unwrap_or_default();
+    is_death_before_init(&String::from_utf8_lossy(&bytes))
+}
+
+fn is_death_before_init(console: &str) -> bool {
+    console.contains("Kernel panic") && !console.contains(INIT_RUNS)
 }
 
 /// Waits for the guest's status, and for whatever else may end the run.
@@ -178,6 +200,15 @@ mod tests {
         assert_eq!(parse_status("exit 3"), None);
         assert_eq!(parse_status(""), None);
         assert_eq!(parse_status("exit \n"), None);
+    }
+
+    #[test]
+    fn a_panic_counts_as_the_boots_own_only_before_init() {
+        assert!(is_death_before_init("Kernel panic - not syncing: Fatal exception"));
+        assert!(!is_death_before_init("srb-vm: init runs\nKernel panic - not syncing"));
+        assert!(!is_death_before_init("no end in sight"));
+        let initramfs = include_str!("../../guest/initramfs");
+        assert!(initramfs.contains(INIT_RUNS));
     }
 
     #[test]
