@@ -126,8 +126,8 @@ pub fn run(options: &Options) -> Result<i32, Error> {
     }
 }
 
-/// Whether the kernel panicked before it got to the init of the run. Under TCG it does so once in a while: it
-/// patches its own code while another CPU runs it. No test has begun then.
+/// Whether the kernel panicked before it got to the init of the run. Under TCG it does so once in a
+/// while: it patches its own code while another CPU runs it. No test has begun then.
 fn died_booting(console: &Path) -> bool {
     let bytes = std::fs::read(console).unwrap_or_default();
     is_death_before_init(&String::from_utf8_lossy(&bytes))
