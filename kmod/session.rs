@@ -19,7 +19,7 @@ use crate::{
         system::{self, Waiting},
         work,
     },
-    log,
+    housekeeping, log,
     memory::Memory,
     params,
     proto::{
@@ -348,6 +348,8 @@ impl Session {
         if params::agent_grace() == 0 {
             registry::fail_devices();
         }
+        // A command may wait for the next agent though no device is attached.
+        housekeeping::start();
     }
 
     fn abandon(&self) {
