@@ -168,6 +168,9 @@ async fn wrong_range(routes: &Arc<Routes>, mut head: Parts, upload: Upload) -> A
     let asked =
         head.headers.get(RANGE).and_then(|range| ReadRange::parse(range.to_str().ok()?).ok());
     let mut right = routes.answer(&head, upload).await;
+    if right.status() != StatusCode::PARTIAL_CONTENT {
+        return right;
+    }
     let length = right.body().size_hint().exact();
     if let (Some(ReadRange::Between { first, .. }), Some(length @ 1..)) = (asked, length) {
         let beside = [first.checked_add(length), first.checked_sub(length)];
@@ -182,11 +185,9 @@ async fn wrong_range(routes: &Arc<Routes>, mut head: Parts, upload: Upload) -> A
             }
         }
     }
-    if right.status() == StatusCode::PARTIAL_CONTENT {
-        let last = length.unwrap_or(1).saturating_add(LIE);
-        if let Ok(range) = HeaderValue::try_from(format!("bytes {}-{last}/*", LIE + 1)) {
-            right.headers_mut().insert(CONTENT_RANGE, range);
-        }
+    let last = length.unwrap_or(1).saturating_add(LIE);
+    if let Ok(range) = HeaderValue::try_from(format!("bytes {}-{last}/*", LIE + 1)) {
+        right.headers_mut().insert(CONTENT_RANGE, range);
     }
     right
 }
