@@ -217,8 +217,10 @@ impl Faults {
 
     /// Counts a late write until the result is dropped.
     fn defer(&self) -> Late {
+        // First: who counts this one also waits for it, so it has to hear of that.
+        let flushes = self.0.flushes.subscribe();
         *self.late() += 1;
-        Late { faults: self.clone(), flushes: self.0.flushes.subscribe() }
+        Late { faults: self.clone(), flushes }
     }
 
     fn replace(&self, plan: Option<Plan>) {
