@@ -53,12 +53,14 @@ pub(crate) struct Failure {
     pub(crate) retry_after: Option<Duration>,
     /// The server may have carried the operation out all the same.
     pub(crate) ambiguous: bool,
+    /// What the server answered, if that was the reason.
+    pub(crate) status: Option<u16>,
 }
 
 impl Failure {
     pub(crate) fn new(kind: ErrorKind, text: impl Into<String>) -> Self {
         let ambiguous = kind.rule().ambiguous;
-        Self { kind, text: text.into(), retry_after: None, ambiguous }
+        Self { kind, text: text.into(), retry_after: None, ambiguous, status: None }
     }
 }
 
@@ -241,6 +243,7 @@ impl Client {
                 shard.answered(start.elapsed(), 0, 0);
                 self.repository.succeeded(pool.url());
             }
+            Err(failure) if failure.kind.rule().blame == Blame::Ours => {}
             Err(_) => shard.failed(),
         }
         result

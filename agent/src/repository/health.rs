@@ -75,7 +75,7 @@ impl Health {
     pub(crate) fn failed(&self, blame: Blame, error: &str, now_ms: u64) -> bool {
         let mut last = self.last();
         last.error = Some(error.to_owned());
-        if blame == Blame::None {
+        if matches!(blame, Blame::None | Blame::Ours) {
             return false;
         }
         let failures = self.failures.load(Relaxed).saturating_add(1);
