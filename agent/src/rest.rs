@@ -172,20 +172,21 @@ impl Client {
         loop {
             let view = self.view();
             let settings = &view.state.settings;
-            let Some((place, pool)) = self.choose(&view, &tries) else {
+            let Some(Choice { place, pool, explores }) = self.choose(&view, &tries) else {
                 return Err(tries.no_url(&view.state.route));
             };
             let limits = match self.may_begin(&tries, pool.url(), settings) {
                 Begin::Now(limits) => limits,
                 Begin::After(pause) => {
                     sleep(pause).await;
+                    tries.has_paused(pool.url());
                     // Something better may have turned up.
                     continue;
                 }
                 Begin::Never => return Err(tries.into_error().with_note("there is no time left")),
             };
             tries.begin(settings.version, place);
-            let result = match self.hedge_after(operation, &view) {
+            let result = match self.hedge_after(operation, &view, explores) {
                 Some(after) => self.hedged(after, &view, pool, &mut tries, &limits).await,
                 None => self.one_try(pool, &mut tries, &limits).await,
             };
@@ -211,21 +212,21 @@ impl Client {
         }
     }
 
-    /// The URL for the next try, and its place in the list.
-    fn choose<'v>(&self, view: &'v View, tries: &Tries<'_>) -> Option<(usize, &'v Rc<Pool>)> {
+    /// The URL for the next try.
+    fn choose<'v>(&self, view: &'v View, tries: &Tries<'_>) -> Option<Choice<'v>> {
         let config = self.repository.config();
         let needs_fit = config.probe && tries.operation.needs_fit_server();
         let standing = |place| {
             let pool: &Rc<Pool> = view.pools.get(place)?;
             tries.standing(pool.url(), &view.state.settings)
         };
-        let mut place = view.state.choose(standing, needs_fit)?;
+        let (mut place, mut explores) = (view.state.choose(standing, needs_fit)?, false);
         let first_read = tries.failed.is_empty() && matches!(tries.operation, Operation::Read(_));
         if first_read && config.read_choice == ReadChoice::Latency && view.pools.len() > 1 {
             let candidates = || view.candidates(self.worker);
-            place = view.reading.choose(place, candidates, tries.start_ms);
+            (place, explores) = view.reading.choose(place, candidates, tries.start_ms);
         }
-        view.pools.get(place).map(|pool| (place, pool))
+        view.pools.get(place).map(|pool| Choice { place, pool, explores })
     }
 
     /// Whether there is time for another try, and the URL is to be asked now.
@@ -295,6 +296,15 @@ impl Client {
     }
 }
 
+/// Where a try goes.
+struct Choice<'v> {
+    /// In the list of URLs.
+    place: usize,
+    pool: &'v Rc<Pool>,
+    /// A read goes there to see how fast it is.
+    explores: bool,
+}
+
 /// When a try may begin.
 enum Begin {
     Now(Limits),
@@ -358,6 +368,13 @@ impl<'a> Tries<'a> {
         let Some(failed) = self.at(url) else { return Some(0) };
         let out = failed.refused || failed.count > settings.nb_req_retries;
         (!out).then(|| failed.count.saturating_add(failed.shortages))
+    }
+
+    /// The pause before the next try at `url` is over, even if it was cut.
+    fn has_paused(&mut self, url: &Arc<Url>) {
+        if let Some(failed) = self.failed.iter_mut().find(|at| Arc::ptr_eq(&at.url, url)) {
+            failed.not_before = Instant::now();
+        }
     }
 
     fn at(&self, url: &Arc<Url>) -> Option<&FailedUrl> {

@@ -84,6 +84,23 @@ async fn reads_go_where_they_are_answered_fast_and_writes_to_the_first() {
 }
 
 #[tokio::test]
+async fn a_read_that_explores_a_server_in_trouble_is_answered_by_the_other() {
+    let (first, hung) = (slow(0).await, Scripted::start(|_, _| vec![Do::Hang]).await);
+    let repository = repository(RestConfig::default(), [&first, &hung]);
+    let pipeline = Pipeline::new(repository.clone());
+    let mut longest = Duration::ZERO;
+    while hung.asked().is_empty() {
+        let start = Instant::now();
+        assert_eq!(read(&pipeline, &repository).await, None);
+        longest = longest.max(start.elapsed());
+    }
+    assert!(longest < Duration::from_secs(2), "{longest:?}");
+    let status = repository.status();
+    assert!(status[1].read_latency >= Duration::from_millis(50), "{status:?}");
+    assert_eq!((status[0].hedge_wins, repository.volume("v").retries()), (1, 0));
+}
+
+#[tokio::test]
 async fn a_slow_read_is_answered_by_another_url() {
     let hung = Scripted::start(|_, asked| match asked.line.starts_with("GET") {
         true => vec![Do::Hang],

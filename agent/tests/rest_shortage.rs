@@ -3,8 +3,9 @@
 
 mod rest_support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nix::libc;
 use nix::sys::resource::{getrlimit, setrlimit, Resource};
 use rest_support::*;
 use srb_agent::errors::ErrorKind;
@@ -37,4 +38,13 @@ async fn a_machine_without_descriptors_makes_requests_wait_and_no_url_down() {
     assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
     assert!(error.tries() > 2, "{error}");
     assert_eq!(repository.status()[0].requests, 1);
+    // For no longer than all tries may take: 0.3 s to connect, 0.3 s to answer, and 2 s.
+    setrlimit(Resource::RLIMIT_NOFILE, 0, hard).expect("lowered");
+    let start = Instant::now();
+    let error = pipeline.read(&volume, 0, &window, 16).await.expect_err("starved");
+    let took = start.elapsed();
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).expect("raised");
+    assert_eq!((error.kind(), error.errno()), (ErrorKind::Shortage, libc::EIO), "{error}");
+    assert!(error.to_string().contains("there is no time left"), "{error}");
+    assert!((Duration::from_secs(2)..Duration::from_secs(4)).contains(&took), "{took:?}");
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Reads that are sent to a second URL when the first one is slow ("The Tail at Scale", J. Dean and
-//! L. A. Barroso, 2013). An option: `hedge_reads_after_ms`.
+//! L. A. Barroso, 2013). An option, `hedge_reads_after_ms`; and always for the few reads that are
+//! sent somewhere to see how fast it is there, so that none of them waits for a server in trouble.
 //!
 //! Before: [`Client::run`] has chosen the URL of a read. After: the first good answer. The other
 //! request is dropped, which closes its connection. Both fill the same window: the bytes of a range
@@ -16,7 +17,7 @@ use tokio::time::{timeout, Instant};
 use super::limits::Limits;
 use super::operation::Operation;
 use super::pool::Pool;
-use super::reading::Candidate;
+use super::reading::{Candidate, EXPLORING_PATIENCE};
 use super::{Client, Failure, Reply, Tries, View};
 use crate::repository::count;
 
@@ -29,10 +30,17 @@ struct Slow<'a, F> {
 
 impl Client {
     /// When a read goes to a second URL; `None` for what never does.
-    pub(super) fn hedge_after(&self, operation: &Operation<'_>, view: &View) -> Option<Duration> {
-        let after = self.repository.config().hedge_reads_after?;
-        let hedged = matches!(operation, Operation::Read(_)) && view.pools.len() > 1;
-        hedged.then_some(after)
+    pub(super) fn hedge_after(
+        &self,
+        operation: &Operation<'_>,
+        view: &View,
+        explores: bool,
+    ) -> Option<Duration> {
+        let asked_for = self.repository.config().hedge_reads_after;
+        if !matches!(operation, Operation::Read(_)) || view.pools.len() < 2 {
+            return None;
+        }
+        asked_for.into_iter().chain(explores.then_some(EXPLORING_PATIENCE)).min()
     }
 
     /// A try of a read at one URL, and at another one if that takes longer than `after`.

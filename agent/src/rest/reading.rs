@@ -7,6 +7,7 @@
 //! what it has seen itself, so choosing reads no memory that other threads write.
 
 use std::cell::Cell;
+use std::time::Duration;
 
 use crate::repository::ReadLatency;
 
@@ -19,8 +20,11 @@ const LEAST_GAIN_US: u64 = 500;
 const STAY_WITHIN: (u64, u64) = (4, 5);
 /// One read in so many may go elsewhere to see how long it takes there...
 const EXPLORE_EVERY: u32 = 128;
-/// ...if that is not known from the last moments.
+/// ...if that is not known from the last moments...
 const KNOWN_FOR_MS: u64 = 5_000;
+/// ...and waits no longer than this before it goes where it would have gone as well: nobody knows
+/// how the other one is.
+pub(crate) const EXPLORING_PATIENCE: Duration = Duration::from_millis(50);
 
 /// One worker's choice, for one list of URLs.
 #[derive(Debug, Default)]
@@ -39,13 +43,13 @@ pub(crate) struct Candidate {
 }
 
 impl Reading {
-    /// The place for a read. `candidates`: the URLs that are up, `preferred` among them.
+    /// The place for a read, and whether it goes there to explore. `candidates`: the URLs that are up, `preferred` among them.
     pub(crate) fn choose<C>(
         &self,
         preferred: usize,
         candidates: impl Fn() -> C,
         now_ms: u64,
-    ) -> usize
+    ) -> (usize, bool)
     where
         C: Iterator<Item = Candidate>,
     {
@@ -53,14 +57,14 @@ impl Reading {
         let reads = self.reads.get().wrapping_add(1);
         self.reads.set(reads);
         if reads % EXPLORE_EVERY != 0 {
-            return best;
+            return (best, false);
         }
         let at_ms = |candidate: &Candidate| candidate.latency.map_or(0, |known| known.at_ms);
         let oldest = candidates().filter(|other| other.place != best).min_by_key(at_ms);
         let unknown = oldest.filter(|oldest| {
             oldest.latency.is_none_or(|known| now_ms.saturating_sub(known.at_ms) >= KNOWN_FOR_MS)
         });
-        unknown.map_or(best, |unknown| unknown.place)
+        unknown.map_or((best, false), |unknown| (unknown.place, true))
     }
 
     fn best<C>(&self, preferred: usize, candidates: &impl Fn() -> C, now_ms: u64) -> usize
@@ -129,7 +133,9 @@ mod tests {
                 };
                 self.urls.iter().enumerate().filter_map(up)
             };
-            self.reading.choose(preferred, candidates, self.now_ms)
+            let (place, explores) = self.reading.choose(preferred, candidates, self.now_ms);
+            assert!(!explores || self.reading.reads.get() % EXPLORE_EVERY == 0);
+            place
         }
 
         /// Where the next reads go that explore nothing.
