@@ -58,6 +58,7 @@ struct Text {
     probe: bool,
     idle_connections: usize,
     idle_timeout_secs: u64,
+    settle_secs: u64,
 }
 
 impl Default for Text {
@@ -72,6 +73,7 @@ impl Default for Text {
             probe: rest.probe,
             idle_connections: rest.idle_connections,
             idle_timeout_secs: rest.idle_timeout.as_secs(),
+            settle_secs: rest.settle.as_secs(),
         }
     }
 }
@@ -181,6 +183,7 @@ impl Config {
                 probe: text.probe,
                 idle_connections: text.idle_connections,
                 idle_timeout: Duration::from_secs(text.idle_timeout_secs),
+                settle: Duration::from_secs(text.settle_secs),
             },
         })
     }
@@ -209,7 +212,8 @@ mod tests {
     #[test]
     fn every_key() {
         let text = "socket = '/tmp/s'\nlog = 'debug'\nlock_memory = false\noom_score_adj = 7\n\
-                    drain_secs = 1\nprobe = false\nidle_connections = 3\nidle_timeout_secs = 4";
+                    drain_secs = 1\nprobe = false\nidle_connections = 3\nidle_timeout_secs = 4\n\
+                    settle_secs = 5";
         let config = load(text).expect("valid");
         assert_eq!(config.socket, Path::new("/tmp/s"));
         assert_eq!((config.lock_memory, config.oom_score_adj), (false, 7));
@@ -217,6 +221,7 @@ mod tests {
         assert_eq!((config.drain, config.rest.probe), (Duration::from_secs(1), false));
         assert_eq!(config.rest.idle_connections, 3);
         assert_eq!(config.rest.idle_timeout, Duration::from_secs(4));
+        assert_eq!(config.rest.settle, Duration::from_secs(5));
     }
 
     #[test]

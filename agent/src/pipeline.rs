@@ -4,6 +4,7 @@
 //! Before: the worker has fetched a submission. Here: what overlaps a write that may still land
 //! waits for it, and no more than `thread_pool_size` requests of a volume go on. After:
 //! [`crate::rest`] carries the request through its tries; or [`crate::null`], at once.
+//! docs/ordering.md says what this guarantees.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use crate::errors::{ErrorKind, RequestError};
 use crate::null;
 use crate::repository::{Repository, Route};
 use crate::rest::{Client, Io, Operation};
-use crate::volume::{Permit, Volume};
+use crate::volume::{Asker, Direction, Landing, Permit, Volume};
 use crate::window::Window;
 
 /// A worker's way to the repository, with connections of its own.
@@ -45,10 +46,16 @@ impl Pipeline {
             return done;
         }
         let io = Io { volume, offset: offset_bytes, window, len };
-        self.carry_out(io, Operation::Read(io)).await
+        if let Some(done) = without_work(&io) {
+            return done;
+        }
+        let _permit = self.admit(&io, Direction::Read, Asker::Read).await;
+        self.client.run(&Operation::Read(io)).await.map(drop)
     }
 
     /// Writes the first `len` bytes of `window` to `offset_bytes` of the volume.
+    ///
+    /// `repeated`: an earlier agent was given this write and may have sent it.
     ///
     /// Dropping the future closes the connection in use; the server may have carried the write out,
     /// or not.
@@ -61,13 +68,36 @@ impl Pipeline {
         offset_bytes: u64,
         window: &Window,
         len: usize,
+        repeated: bool,
     ) -> Result<(), RequestError> {
         if let Some(done) = self.write_at_once(window, len) {
             return done;
         }
         window.mark_written();
         let io = Io { volume, offset: offset_bytes, window, len };
-        self.carry_out(io, Operation::Write(io)).await
+        if let Some(done) = without_work(&io) {
+            return done;
+        }
+        let landing = Landing::new(volume.unsettled(), io.range());
+        if repeated {
+            // From now on, so that it settles also if it is dropped before its first try.
+            landing.abandon_try();
+        }
+        loop {
+            let permit = self.admit(&io, Direction::Write, landing.asker()).await;
+            if repeated {
+                landing.abandon_try();
+            }
+            self.client.run_write(&Operation::Write(io), &landing).await?;
+            drop(permit);
+            if !landing.is_contested() {
+                return Ok(());
+            }
+            // Something that was under way to the same bytes at the same time may still land on top
+            // of what is there now. Answered, this write must not change any more: it goes out
+            // again when that is over. Its entry holds back what comes later.
+            landing.enter();
+        }
     }
 
     /// [`Self::read`] where that needs no waiting, that is of a `null:` repository; `None`
@@ -92,30 +122,28 @@ impl Pipeline {
         matches!(self.client.view().state.route, Route::Null { .. })
     }
 
-    async fn carry_out(&self, io: Io<'_>, operation: Operation<'_>) -> Result<(), RequestError> {
-        if io.len == 0 {
-            return Ok(());
-        }
-        if io.len > io.window.len() {
-            return fits(false);
-        }
-        let _permit = self.admit(&io).await;
-        self.client.run(&operation).await.map(drop)
-    }
-
     /// Waits for the request's turn. Whoever waits for a write to settle holds no permit.
-    async fn admit<'a>(&self, io: &Io<'a>) -> Permit<'a> {
+    async fn admit<'a>(&self, io: &Io<'a>, direction: Direction, asker: Asker) -> Permit<'a> {
         let size = self.client.view().state.settings.thread_pool_size;
         let limit = io.volume.limit();
         limit.resize(usize::try_from(size).unwrap_or(usize::MAX));
         loop {
-            io.volume.unsettled().wait(&io.range()).await;
-            let permit = limit.enter().await;
+            io.volume.unsettled().wait(&io.range(), asker).await;
+            let permit = limit.enter(direction).await;
             // One may have become unsettled while this request waited for the permit.
-            if !io.volume.unsettled().blocks(&io.range()) {
+            if !io.volume.unsettled().blocks(&io.range(), asker) {
                 return permit;
             }
         }
+    }
+}
+
+/// What becomes of a request that cannot or need not be asked.
+fn without_work(io: &Io<'_>) -> Option<Result<(), RequestError>> {
+    match io.len {
+        0 => Some(Ok(())),
+        len if len > io.window.len() => Some(fits(false)),
+        _ => None,
     }
 }
 

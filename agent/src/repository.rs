@@ -32,11 +32,14 @@ pub struct RestConfig {
     pub idle_connections: usize,
     /// How long an idle connection is kept.
     pub idle_timeout: Duration,
+    /// How long after a write's try was given up nothing else is written to the same bytes.
+    pub settle: Duration,
 }
 
 impl Default for RestConfig {
     fn default() -> Self {
-        Self { probe: true, idle_connections: 64, idle_timeout: Duration::from_secs(30) }
+        let (idle_timeout, settle) = (Duration::from_secs(30), Duration::from_secs(2));
+        Self { probe: true, idle_connections: 64, idle_timeout, settle }
     }
 }
 
@@ -184,8 +187,8 @@ impl Repository {
         if let Some(volume) = volumes.get(name).and_then(WeakVolume::upgrade) {
             return volume;
         }
-        volumes.retain(|_, volume| volume.upgrade().is_some());
-        let volume = Volume::new(name);
+        volumes.retain(|_, volume| !volume.is_gone());
+        let volume = Volume::shared(name, self.config.settle, volumes.get(name));
         volumes.insert(name.to_owned(), volume.downgrade());
         volume
     }

@@ -38,7 +38,7 @@ use self::pool::Pool;
 use crate::errors::{Blame, ErrorKind, RequestError, UrlAnswer};
 use crate::repository::{Repository, Route, State, Url};
 use crate::settings::Settings;
-use crate::volume::{Unsettled, Volume};
+use crate::volume::{Landing, Volume};
 
 /// Volumes whose paths a worker remembers.
 const MAX_PATHS: usize = 8192;
@@ -85,8 +85,8 @@ struct Tries<'a> {
     failed: Vec<FailedUrl>,
     /// A try may have been carried out by a server although no answer said so.
     ambiguous: bool,
-    /// Holds back what overlaps a write that is being repeated.
-    unsettled: Option<crate::volume::Entry>,
+    /// Of a write of data: holds back what overlaps it while a try may still land.
+    landing: Option<&'a Landing<'a>>,
 }
 
 /// A URL at which the operation has failed.
@@ -133,7 +133,20 @@ impl Client {
 
     /// Carries an operation through its tries.
     pub(crate) async fn run(&self, operation: &Operation<'_>) -> Result<Reply, RequestError> {
-        let mut tries = Tries::new(operation);
+        self.run_tries(Tries::new(operation, None)).await
+    }
+
+    /// The same for a write of data; `landing` is told of each try.
+    pub(crate) async fn run_write(
+        &self,
+        operation: &Operation<'_>,
+        landing: &Landing<'_>,
+    ) -> Result<Reply, RequestError> {
+        self.run_tries(Tries::new(operation, Some(landing))).await
+    }
+
+    async fn run_tries(&self, mut tries: Tries<'_>) -> Result<Reply, RequestError> {
+        let operation = tries.operation;
         loop {
             let view = self.view();
             let settings = &view.state.settings;
@@ -162,9 +175,6 @@ impl Client {
             if last {
                 return Err(tries.into_error());
             }
-            if ambiguous {
-                tries.may_have_landed();
-            }
             if let Some(volume) = operation.volume() {
                 volume.count_retry();
             }
@@ -182,7 +192,10 @@ impl Client {
             self.require_fit(pool, settings).await?;
         }
         let operation = tries.operation;
-        self.attempt(pool, operation, settings, &mut || tries.may_have_landed()).await
+        tries.begin();
+        let result = self.attempt(pool, operation, settings, &mut || tries.sent_again()).await;
+        tries.end(&result);
+        result
     }
 
     async fn require_fit(&self, pool: &Pool, settings: &Settings) -> Result<(), Failure> {
@@ -346,8 +359,8 @@ impl View {
 }
 
 impl<'a> Tries<'a> {
-    const fn new(operation: &'a Operation<'a>) -> Self {
-        Self { operation, count: 0, failed: Vec::new(), ambiguous: false, unsettled: None }
+    const fn new(operation: &'a Operation<'a>, landing: Option<&'a Landing<'a>>) -> Self {
+        Self { operation, count: 0, failed: Vec::new(), ambiguous: false, landing }
     }
 
     fn failures(&self, view: &View, index: usize) -> u32 {
@@ -388,12 +401,23 @@ impl<'a> Tries<'a> {
         }
     }
 
-    /// The operation is about to be sent once more, although a server may have got it already.
-    fn may_have_landed(&mut self) {
+    /// A try begins; if this is dropped before its end, it may have landed.
+    fn begin(&self) {
+        self.landing.inspect(|landing| landing.begin_try());
+    }
+
+    /// The operation is sent once more within a try, although a server may have got it already.
+    fn sent_again(&mut self) {
         self.ambiguous = true;
-        if let (Operation::Write(io), None) = (self.operation, &self.unsettled) {
-            self.unsettled = Some(Unsettled::enter(io.volume.unsettled(), io.range()));
-        }
+        self.landing.inspect(|landing| landing.abandon_try());
+        self.begin();
+    }
+
+    fn end(&self, result: &Result<Reply, Failure>) {
+        self.landing.inspect(|landing| match result {
+            Err(failure) if failure.ambiguous => landing.abandon_try(),
+            _ => landing.end_try(),
+        });
     }
 
     /// Nothing can be tried (any more).
