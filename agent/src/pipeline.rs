@@ -151,3 +151,6 @@ fn fits(fits: bool) -> Result<(), RequestError> {
     let why = "the window is too small";
     fits.then_some(()).ok_or_else(|| RequestError::plain(ErrorKind::Invalid, "request", why))
 }
+
+#[cfg(test)]
+mod simulation;

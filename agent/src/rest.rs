@@ -16,6 +16,8 @@ mod backoff;
 mod connect;
 mod link;
 mod listing;
+#[cfg(test)]
+pub(crate) mod memory;
 mod operation;
 mod pool;
 mod probe;
@@ -266,7 +268,7 @@ impl Client {
         path: Uri,
         settings: &Settings,
     ) -> Result<Reply, Failure> {
-        let stream = connect::connect(pool.url().host(), settings.server_conn_timeout).await?;
+        let stream = connect::open(pool.url().host(), settings.server_conn_timeout).await?;
         let link = Link::new(stream).await.map_err(|error| answer::broken(&error))?;
         let result = self.exchange(pool, link, operation, path, settings).await;
         result.map_err(|(failure, _)| failure)

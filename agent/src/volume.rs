@@ -23,6 +23,8 @@ use tokio_util::task::TaskTracker;
 pub(crate) use self::landing::Landing;
 use self::limit::Limit;
 pub(crate) use self::limit::{Direction, Permit};
+#[cfg(test)]
+pub(crate) use self::unsettled::hook;
 pub(crate) use self::unsettled::Asker;
 use self::unsettled::Unsettled;
 use crate::errors::{ErrorKind, RequestError};

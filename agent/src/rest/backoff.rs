@@ -14,7 +14,12 @@ const LONGEST: Duration = Duration::from_secs(2);
 
 /// A random wait after `failures` at one URL: none after none.
 pub(crate) fn wait(failures: u32) -> Duration {
-    rand::random_range(Duration::ZERO..=bound(failures))
+    let bound = bound(failures);
+    #[cfg(test)]
+    if let Some(wait) = super::memory::random_up_to(bound) {
+        return wait;
+    }
+    rand::random_range(Duration::ZERO..=bound)
 }
 
 fn bound(failures: u32) -> Duration {

@@ -112,6 +112,12 @@ impl Unsettled {
         }
     }
 
+    /// Whether a write that is over holds others back.
+    #[cfg(test)]
+    pub(crate) fn is_settling(&self) -> bool {
+        !self.is_empty() && self.lock().settling.len() > 0
+    }
+
     /// Whether no write is entered.
     pub(super) fn is_empty(&self) -> bool {
         let mut table = self.lock();
@@ -122,7 +128,7 @@ impl Unsettled {
 
     fn obstacle(&self, bytes: &Range<u64>, asker: Asker) -> Option<Obstacle> {
         #[cfg(test)]
-        if hook::is_disabled() {
+        if hook::is(hook::Flaw::NoTable) {
             return None;
         }
         let mut table = self.lock();
@@ -185,19 +191,29 @@ pub(super) fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
     a.start.max(b.start) < a.end.min(b.end)
 }
 
-/// Lets the simulation show that it finds what goes wrong without the table.
+/// Lets the simulation show that it finds what goes wrong without a part of the mechanism.
 #[cfg(test)]
 pub(crate) mod hook {
     use std::cell::Cell;
 
-    thread_local!(static DISABLED: Cell<bool> = const { Cell::new(false) });
-
-    pub(crate) fn disable(yes: bool) {
-        DISABLED.set(yes);
+    /// What is left out.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) enum Flaw {
+        /// Nothing is held back.
+        NoTable,
+        /// What was under way at the same time counts for nothing.
+        NoContest,
     }
 
-    pub(super) fn is_disabled() -> bool {
-        DISABLED.get()
+    thread_local!(static FLAW: Cell<Option<Flaw>> = const { Cell::new(None) });
+
+    /// On this thread.
+    pub(crate) fn set(flaw: Option<Flaw>) {
+        FLAW.set(flaw);
+    }
+
+    pub(in crate::volume) fn is(flaw: Flaw) -> bool {
+        FLAW.get() == Some(flaw)
     }
 }
 

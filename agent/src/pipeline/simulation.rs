@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Tries to break the order of reads and writes: several tasks ask for overlapping sectors through
+//! the real pipeline, over two URLs of a server that fails in every way, while agents die and the
+//! next one repeats what was under way. docs/ordering.md says what must hold all the same.
+//!
+//! Everything happens on one thread in simulated time, and chance comes from a seed: a seed that
+//! fails does so each time. `SRB_SIM_SEEDS=N` runs N seeds instead of a few; `SRB_SIM_SEED=N` runs
+//! that one alone.
+
+mod history;
+mod server;
+
+use std::cell::{Cell, RefCell};
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use srb_proto::command::RepositoryUrl;
+use tokio::sync::Notify;
+use tokio::task::{spawn_local, LocalSet};
+use tokio::time::sleep;
+
+use self::history::History;
+use self::server::{values, Server, SECTOR_BYTES};
+use super::Pipeline;
+use crate::repository::{Repository, RestConfig};
+use crate::rest::memory;
+use crate::settings::Settings;
+use crate::volume::hook::{self, Flaw};
+use crate::window::Window;
+
+const SECTORS: usize = 64;
+const TASKS: usize = 6;
+const REQUESTS_PER_TASK: usize = 40;
+const REQ_TIMEOUT: Duration = Duration::from_millis(100);
+const SETTLE: Duration = Duration::from_millis(300);
+/// The timer's resolution, twice.
+const LATENESS: Duration = Duration::from_millis(298);
+
+/// What is simulated.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    settle: Duration,
+    lateness: Duration,
+    /// Of requests, in percent.
+    fault_rate: u32,
+    deaths: u32,
+    /// Whether the next agent is told that it repeats.
+    tells_repeated: bool,
+    flaw: Option<Flaw>,
+}
+
+const PLAN: Plan = Plan {
+    settle: SETTLE,
+    lateness: LATENESS,
+    fault_rate: 25,
+    deaths: 3,
+    tells_repeated: true,
+    flaw: None,
+};
+
+/// An agent: two workers.
+#[derive(Clone)]
+struct Agent {
+    workers: [Rc<Pipeline>; 2],
+    repository: Arc<Repository>,
+}
+
+struct World {
+    plan: Plan,
+    history: RefCell<History>,
+    /// The agent that lives.
+    agent: RefCell<Option<Agent>>,
+    /// Another lives, or none. (A `watch` would wake in an order of its own.)
+    changed: Notify,
+    failed: Cell<u64>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Counts {
+    requests: u64,
+    failed: u64,
+    faults: u64,
+}
+
+impl Agent {
+    fn new(settle: Duration) -> Self {
+        let config = RestConfig { probe: false, settle, ..RestConfig::default() };
+        let repository = Repository::new(config);
+        let url = |name: &str| RepositoryUrl::parse(name.as_bytes()).expect("a URL");
+        repository.apply(Settings {
+            version: 1,
+            urls: vec![url("http://one"), url("http://two")],
+            req_timeout: REQ_TIMEOUT,
+            nb_req_retries: 3,
+            ..Settings::default()
+        });
+        let worker = || Pipeline::new(Arc::clone(&repository));
+        Self { workers: [worker(), worker()], repository }
+    }
+}
+
+impl World {
+    /// Asks the agent that lives, again and again until one lives long enough to answer.
+    async fn write(&self, task: usize, sectors: Range<usize>) {
+        let (write, value) = self.history.borrow_mut().begin_write(sectors.clone());
+        let bytes: Vec<u8> = sectors.clone().flat_map(|_| value.to_le_bytes()).collect();
+        let (len, offset) = (bytes.len(), (sectors.start * SECTOR_BYTES) as u64);
+        let window = Window::from_vec(bytes);
+        let mut repeated = false;
+        let result = loop {
+            let agent = self.living().await;
+            let volume = agent.repository.volume("v");
+            let write = agent.workers[task % 2].write(&volume, offset, &window, len, repeated);
+            tokio::select! {
+                biased;
+                () = self.death() => repeated = self.plan.tells_repeated,
+                result = write => break result,
+            }
+        };
+        self.failed.set(self.failed.get() + u64::from(result.is_err()));
+        self.history.borrow_mut().end_write(write, result.is_ok());
+    }
+
+    async fn read(&self, task: usize, sectors: Range<usize>) {
+        let begin = self.history.borrow_mut().now();
+        let (len, offset) = (sectors.len() * SECTOR_BYTES, (sectors.start * SECTOR_BYTES) as u64);
+        let window = Window::from_vec(vec![0; len]);
+        let result = loop {
+            let agent = self.living().await;
+            let volume = agent.repository.volume("v");
+            let read = agent.workers[task % 2].read(&volume, offset, &window, len);
+            tokio::select! {
+                biased;
+                () = self.death() => {}
+                result = read => break result,
+            }
+        };
+        match result {
+            Ok(()) => {
+                let seen = values(&window.to_vec(len));
+                self.history.borrow_mut().read(sectors.start, seen, begin);
+            }
+            Err(_) => self.failed.set(self.failed.get() + 1),
+        }
+    }
+
+    async fn living(&self) -> Agent {
+        loop {
+            let agent = self.agent.borrow().clone();
+            match agent {
+                Some(agent) => return agent,
+                None => self.changed.notified().await,
+            }
+        }
+    }
+
+    fn succeed(&self, agent: Option<Agent>) {
+        self.agent.replace(agent);
+        self.changed.notify_waiters();
+    }
+
+    async fn death(&self) {
+        while self.agent.borrow().is_some() {
+            self.changed.notified().await;
+        }
+    }
+
+    async fn live(self: Rc<Self>, task: usize, mut chance: StdRng) {
+        for _ in 0..REQUESTS_PER_TASK {
+            let (first, len) = (chance.random_range(0..SECTORS), chance.random_range(1..=8));
+            let sectors = first..(first + len).min(SECTORS);
+            if chance.random_bool(0.5) {
+                self.write(task, sectors).await;
+            } else {
+                self.read(task, sectors).await;
+            }
+            sleep(Duration::from_millis(chance.random_range(0..10))).await;
+        }
+    }
+
+    /// Lets agents die and others take their place.
+    async fn kill(self: Rc<Self>, mut chance: StdRng) {
+        for _ in 0..self.plan.deaths {
+            sleep(Duration::from_millis(chance.random_range(100..4000))).await;
+            // What has settled in part is not handed on.
+            let agent = self.living().await;
+            while agent.repository.volume("v").unsettled().is_settling() {
+                sleep(Duration::from_millis(1)).await;
+            }
+            self.succeed(None);
+            drop(agent);
+            sleep(Duration::from_millis(chance.random_range(1..200))).await;
+            self.succeed(Some(Agent::new(self.plan.settle)));
+        }
+    }
+}
+
+/// Runs one seed; the error says what was read that must not be.
+fn simulate(plan: Plan, seed: u64) -> Result<Counts, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    hook::set(plan.flaw);
+    let result = LocalSet::new().block_on(&runtime, async {
+        let mut seeds = StdRng::seed_from_u64(seed);
+        let mut chance = || StdRng::from_rng(&mut seeds);
+        memory::seed(chance());
+        let server = Server::new(SECTORS, chance(), (plan.fault_rate, plan.lateness, REQ_TIMEOUT));
+        for host in ["one", "two"] {
+            spawn_local(Rc::clone(&server).run(memory::listen(host)));
+        }
+        let (history, failed) = (RefCell::new(History::new()), Cell::new(0));
+        let agent = RefCell::new(Some(Agent::new(plan.settle)));
+        let world = Rc::new(World { plan, history, agent, changed: Notify::new(), failed });
+        let mut tasks = vec![spawn_local(Rc::clone(&world).kill(chance()))];
+        tasks.extend((0..TASKS).map(|n| spawn_local(Rc::clone(&world).live(n, chance()))));
+        for task in tasks {
+            task.await.expect("no task panics");
+        }
+        sleep(plan.settle + plan.lateness + Duration::from_millis(2)).await;
+        for first in (0..SECTORS).step_by(8) {
+            world.read(0, first..first + 8).await;
+        }
+        let history = world.history.borrow();
+        history.check(SECTORS, plan.settle + Duration::from_millis(2))?;
+        let requests = history.len() as u64;
+        Ok(Counts { requests, failed: world.failed.get(), faults: server.faults() })
+    });
+    hook::set(None);
+    result
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number")))
+}
+
+#[test]
+fn no_seed_breaks_the_order() {
+    let seeds = match number("SRB_SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SRB_SIM_SEEDS").unwrap_or(40),
+    };
+    let (start, mut sum) = (std::time::Instant::now(), Counts::default());
+    for seed in seeds.clone() {
+        let counts = simulate(PLAN, seed).unwrap_or_else(|why| {
+            panic!("seed {seed} (SRB_SIM_SEED={seed} runs it alone): {why}");
+        });
+        sum.requests += counts.requests;
+        sum.failed += counts.failed;
+        sum.faults += counts.faults;
+    }
+    let (seeds, secs) = (seeds.end - seeds.start, start.elapsed().as_secs_f64());
+    println!("{seeds} seeds in {secs:.1} s: {sum:?}");
+    assert!(sum.faults * 10 > sum.requests, "{sum:?}");
+    assert!(sum.failed * 5 < sum.requests, "{sum:?}");
+}
+
+#[test]
+fn a_seed_runs_the_same_way_each_time() {
+    let run = || {
+        let counts = simulate(PLAN, 7).expect("right");
+        (counts.requests, counts.failed, counts.faults)
+    };
+    assert_eq!(run(), run());
+}
+
+/// Whether one of some seeds finds a plan broken.
+fn is_broken(plan: Plan, seeds: u64) -> bool {
+    (0..seeds).any(|seed| simulate(plan, seed).is_err())
+}
+
+#[test]
+fn without_a_settle_time_late_writes_land_on_later_ones() {
+    assert!(is_broken(Plan { settle: Duration::ZERO, ..PLAN }, 100));
+    let punctual = Plan { settle: Duration::ZERO, lateness: Duration::ZERO, ..PLAN };
+    assert!(!is_broken(punctual, 8), "unless no server is late");
+}
+
+#[test]
+fn a_server_later_than_the_settle_time_is_noticed() {
+    assert!(is_broken(Plan { lateness: 3 * SETTLE, ..PLAN }, 100));
+}
+
+#[test]
+fn each_part_of_the_mechanism_is_needed() {
+    assert!(is_broken(Plan { flaw: Some(Flaw::NoTable), ..PLAN }, 100), "the table");
+    assert!(
+        is_broken(Plan { flaw: Some(Flaw::NoContest), ..PLAN }, 100),
+        "sending contested ones again"
+    );
+}
+
+#[test]
+fn a_repeated_write_must_be_known_as_such() {
+    let plan = Plan { deaths: 24, ..PLAN };
+    assert!(!is_broken(plan, 8));
+    assert!(is_broken(Plan { tells_repeated: false, ..plan }, 100));
+}
