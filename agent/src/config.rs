@@ -172,8 +172,10 @@ impl Config {
             1 => Some(LevelFilter::INFO),
             _ => Some(LevelFilter::DEBUG),
         };
+        let socket = arguments.socket.clone().unwrap_or(text.socket);
+        let settling_file = Some(socket.with_extension("settling"));
         Ok(Self {
-            socket: arguments.socket.clone().unwrap_or(text.socket),
+            socket,
             device: arguments.device.clone(),
             log: asked,
             lock_memory: text.lock_memory,
@@ -184,6 +186,7 @@ impl Config {
                 idle_connections: text.idle_connections,
                 idle_timeout: Duration::from_secs(text.idle_timeout_secs),
                 settle: Duration::from_secs(text.settle_secs),
+                settling_file,
             },
         })
     }
@@ -222,6 +225,7 @@ mod tests {
         assert_eq!(config.rest.idle_connections, 3);
         assert_eq!(config.rest.idle_timeout, Duration::from_secs(4));
         assert_eq!(config.rest.settle, Duration::from_secs(5));
+        assert_eq!(config.rest.settling_file.as_deref(), Some(Path::new("/tmp/s.settling")));
     }
 
     #[test]

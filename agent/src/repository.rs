@@ -10,6 +10,7 @@ mod health;
 mod url;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -21,7 +22,7 @@ use tokio::time::Instant;
 pub(crate) use self::url::Url;
 use crate::errors::ErrorKind;
 use crate::settings::Settings;
-use crate::volume::{Volume, WeakVolume};
+use crate::volume::{Heritage, Volume, WeakVolume};
 
 /// Tuning of the HTTP side, from the agent's configuration file.
 #[derive(Clone, Debug)]
@@ -34,12 +35,14 @@ pub struct RestConfig {
     pub idle_timeout: Duration,
     /// How long after a write's try was given up nothing else is written to the same bytes.
     pub settle: Duration,
+    /// Where the next agent finds until when it has to mind that.
+    pub settling_file: Option<PathBuf>,
 }
 
 impl Default for RestConfig {
     fn default() -> Self {
         let (idle_timeout, settle) = (Duration::from_secs(30), Duration::from_secs(2));
-        Self { probe: true, idle_connections: 64, idle_timeout, settle }
+        Self { probe: true, idle_connections: 64, idle_timeout, settle, settling_file: None }
     }
 }
 
@@ -86,6 +89,7 @@ pub struct UrlStatus {
 #[derive(Debug)]
 pub struct Repository {
     config: RestConfig,
+    heritage: Arc<Heritage>,
     /// Start of the clock of [`Self::now_ms`].
     start: Instant,
     state: RwLock<Arc<State>>,
@@ -120,9 +124,15 @@ impl Repository {
     /// A repository without URLs.
     #[must_use]
     pub fn new(config: RestConfig) -> Arc<Self> {
+        let heritage = Heritage::open(config.settling_file.as_deref());
+        Self::with_heritage(config, heritage)
+    }
+
+    pub(crate) fn with_heritage(config: RestConfig, heritage: Heritage) -> Arc<Self> {
         let settings = Arc::new(Settings::default());
         Arc::new(Self {
             config,
+            heritage: Arc::new(heritage),
             start: Instant::now(),
             state: RwLock::new(Arc::new(State { settings, route: Route::Nowhere })),
             epoch: AtomicU64::new(0),
@@ -188,9 +198,14 @@ impl Repository {
             return volume;
         }
         volumes.retain(|_, volume| !volume.is_gone());
-        let volume = Volume::shared(name, self.config.settle, volumes.get(name));
+        let volume = Volume::shared(name, (self.config.settle, &self.heritage), volumes.get(name));
         volumes.insert(name.to_owned(), volume.downgrade());
         volume
+    }
+
+    #[cfg(test)]
+    pub(crate) fn heritage(&self) -> &Heritage {
+        &self.heritage
     }
 
     pub(crate) const fn config(&self) -> &RestConfig {

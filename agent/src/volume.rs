@@ -6,6 +6,7 @@
 //! queues.
 
 mod create;
+mod heritage;
 mod landing;
 mod limit;
 mod settling;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use srb_proto::command::encoded;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::heritage::Heritage;
 pub(crate) use self::landing::Landing;
 use self::limit::Limit;
 pub(crate) use self::limit::{Direction, Permit};
@@ -64,14 +66,18 @@ pub(crate) struct WeakVolume {
 impl Volume {
     /// A volume that nobody else knows, without a settle time.
     pub(crate) fn new(name: &str) -> Self {
-        Self::with_table(name, Unsettled::new(Duration::ZERO))
+        Self::with_table(name, Unsettled::new(Duration::ZERO, Arc::default()))
     }
 
     /// A volume that comes for the first time, or comes back after `earlier`; `settle` is how long
     /// a try of a write may still land.
-    pub(crate) fn shared(name: &str, settle: Duration, earlier: Option<&WeakVolume>) -> Self {
-        let known = earlier.map(|volume| Arc::clone(&volume.unsettled));
-        Self::with_table(name, known.unwrap_or_else(|| Unsettled::new(settle)))
+    pub(crate) fn shared(
+        name: &str,
+        (settle, heritage): (Duration, &Arc<Heritage>),
+        earlier: Option<&WeakVolume>,
+    ) -> Self {
+        let new = || Unsettled::new(settle, Arc::clone(heritage));
+        Self::with_table(name, earlier.map_or_else(new, |volume| Arc::clone(&volume.unsettled)))
     }
 
     fn with_table(name: &str, unsettled: Arc<Unsettled>) -> Self {

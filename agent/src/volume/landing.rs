@@ -86,7 +86,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_clear_answer_leaves_nothing() {
-        let table = Unsettled::new(Duration::from_secs(2));
+        let table = Unsettled::new(Duration::from_secs(2), Arc::default());
         let landing = Landing::new(&table, 0..8);
         landing.begin_try();
         landing.end_try();
@@ -96,7 +96,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_write_dropped_amid_a_try_settles() {
-        let table = Unsettled::new(Duration::from_secs(2));
+        let table = Unsettled::new(Duration::from_secs(2), Arc::default());
         let landing = Landing::new(&table, 0..8);
         landing.begin_try();
         drop(landing);
@@ -106,7 +106,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_write_with_an_entry_does_not_wait_for_itself_but_for_what_settles() {
-        let table = Unsettled::new(Duration::from_secs(2));
+        let table = Unsettled::new(Duration::from_secs(2), Arc::default());
         let (one, two) = (Landing::new(&table, 0..8), Landing::new(&table, 4..12));
         one.abandon_try();
         assert!(!one.is_contested());

@@ -23,12 +23,14 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{sleep_until, Instant};
 
+use super::heritage::Heritage;
 use super::settling::Settling;
 
 /// The table.
 #[derive(Debug)]
 pub(crate) struct Unsettled {
     settle: Duration,
+    heritage: Arc<Heritage>,
     /// Entries of `table`, to be read without its lock.
     count: AtomicUsize,
     table: Mutex<Table>,
@@ -73,10 +75,16 @@ pub(crate) struct Entry {
 }
 
 impl Unsettled {
-    /// An empty table, whose entries settle for this long; zero switches that off.
-    pub(crate) fn new(settle: Duration) -> Arc<Self> {
-        let (count, table) = (AtomicUsize::new(0), Mutex::default());
-        Arc::new(Self { settle, count, table, ended: Notify::new() })
+    /// A table whose entries settle for this long; zero switches that off. All is held back that
+    /// earlier agents left unsettled.
+    pub(super) fn new(settle: Duration, heritage: Arc<Heritage>) -> Arc<Self> {
+        let mut table = Table::default();
+        if let Some(until) = heritage.inherited(settle) {
+            table.settling.hold(0..u64::MAX, until);
+        }
+        let count = AtomicUsize::new(table.settling.len());
+        let (table, ended) = (Mutex::new(table), Notify::new());
+        Arc::new(Self { settle, heritage, count, table, ended })
     }
 
     /// Enters a write of these bytes.
@@ -110,12 +118,6 @@ impl Unsettled {
                 Some(Obstacle::Settling(until)) => sleep_until(until).await,
             }
         }
-    }
-
-    /// Whether a write that is over holds others back.
-    #[cfg(test)]
-    pub(crate) fn is_settling(&self) -> bool {
-        !self.is_empty() && self.lock().settling.len() > 0
     }
 
     /// Whether no write is entered.
@@ -173,11 +175,16 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let until = self.abandoned.and_then(|at| at.checked_add(self.table.settle));
+        let settle = Some(self.table.settle).filter(|settle| !settle.is_zero());
+        let until = self.abandoned.zip(settle).and_then(|(at, settle)| at.checked_add(settle));
+        if let Some(until) = until.filter(|until| *until > Instant::now()) {
+            // Before the write is answered: from then on only this agent knows of it.
+            self.table.heritage.extend(until);
+        }
         let mut table = self.table.lock();
         if let Some(index) = table.active.iter().position(|(number, _)| *number == self.number) {
             let (_, bytes) = table.active.swap_remove(index);
-            if let Some(until) = until.filter(|_| !self.table.settle.is_zero()) {
+            if let Some(until) = until {
                 table.settling.hold(bytes, until);
             }
         }
@@ -226,13 +233,17 @@ mod tests {
 
     const SETTLE: Duration = Duration::from_secs(2);
 
+    fn unsettled(settle: Duration) -> Arc<Unsettled> {
+        Unsettled::new(settle, Arc::default())
+    }
+
     fn count(table: &Unsettled) -> usize {
         table.count.load(Ordering::Relaxed)
     }
 
     #[test]
     fn waiting_ends_with_the_last_overlapping_write() {
-        let table = Unsettled::new(SETTLE);
+        let table = unsettled(SETTLE);
         assert!(table.wait(&(0..10), Asker::Write).now_or_never().is_some());
         let (one, two) = (table.enter(0..4), table.enter(4..8));
         let bytes = 3..5;
@@ -248,7 +259,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn writes_wait_until_an_abandoned_try_has_settled_and_reads_do_not() {
-        let table = Unsettled::new(SETTLE);
+        let table = unsettled(SETTLE);
         let mut entry = table.enter(0..4);
         entry.abandon_try();
         advance(Duration::from_millis(500)).await;
@@ -268,7 +279,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_a_settle_time_an_entry_ends_with_its_write() {
-        let table = Unsettled::new(Duration::ZERO);
+        let table = unsettled(Duration::ZERO);
         let mut entry = table.enter(0..4);
         entry.abandon_try();
         drop(entry);
@@ -276,8 +287,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_an_earlier_agent_left_holds_back_every_write() {
+        let one = Arc::new(Heritage::default());
+        let mut entry = Unsettled::new(SETTLE, Arc::clone(&one)).enter(0..4);
+        entry.abandon_try();
+        advance(SETTLE / 2).await;
+        drop(entry);
+        let next = Unsettled::new(SETTLE, Arc::new(Heritage::after(one.until())));
+        assert!(next.blocks(&(7..9), Asker::Write));
+        assert!(!next.blocks(&(7..9), Asker::Read));
+        advance(SETTLE / 2 + Duration::from_millis(101)).await;
+        assert!(!next.blocks(&(7..9), Asker::Write));
+        assert_eq!(count(&next), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn writes_with_entries_wait_for_older_ones_alone() {
-        let table = Unsettled::new(SETTLE);
+        let table = unsettled(SETTLE);
         let (mut one, two) = (table.enter(0..4), table.enter(2..6));
         one.abandon_try();
         let (first, second) = (Asker::Entered(one.number()), Asker::Entered(two.number()));
@@ -291,7 +317,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn thousands_of_failed_writes_take_bounded_room_and_leave_none() {
-        let table = Unsettled::new(SETTLE);
+        let table = unsettled(SETTLE);
         for n in 0..20_000u64 {
             let mut entry = table.enter(n * 4096..(n + 1) * 4096);
             entry.abandon_try();
@@ -309,7 +335,7 @@ mod tests {
         fn blocks_what_shares_a_byte(
             steps in proptest::collection::vec((any::<bool>(), 0u64..40, 0u64..10), 0..60),
         ) {
-            let table = Unsettled::new(SETTLE);
+            let table = unsettled(SETTLE);
             let mut entries: Vec<(Entry, Range<u64>)> = Vec::new();
             for (enter, start, len) in steps {
                 let bytes = start..start + len;
