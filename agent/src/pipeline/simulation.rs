@@ -48,11 +48,16 @@ struct Plan {
     lateness: Duration,
     /// Of requests, in percent.
     fault_rate: u32,
+    /// Agents that die.
     deaths: u32,
+    /// How long one lives at most before that.
+    life: Duration,
     /// Whether the next agent is told that it repeats.
     tells_repeated: bool,
     /// Whether it knows what had not settled.
     inherits: bool,
+    /// Of writes, in percent, those that are dropped if they take too long.
+    impatient: u32,
     flaw: Option<Flaw>,
 }
 
@@ -61,8 +66,10 @@ const PLAN: Plan = Plan {
     lateness: LATENESS,
     fault_rate: 25,
     deaths: 3,
+    life: Duration::from_secs(4),
     tells_repeated: true,
     inherits: true,
+    impatient: 6,
     flaw: None,
 };
 
@@ -83,11 +90,14 @@ struct World {
     failed: Cell<u64>,
 }
 
-#[derive(Debug, Default, Clone, Copy)]
+/// What a run came to.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Counts {
     requests: u64,
     failed: u64,
     faults: u64,
+    /// Of all that happened and when.
+    digest: u64,
 }
 
 impl Agent {
@@ -100,6 +110,7 @@ impl Agent {
             urls: vec![url("http://one"), url("http://two")],
             req_timeout: REQ_TIMEOUT,
             nb_req_retries: 3,
+            thread_pool_size: 4,
             ..Settings::default()
         });
         let worker = || Pipeline::new(Arc::clone(&repository));
@@ -108,8 +119,9 @@ impl Agent {
 }
 
 impl World {
-    /// Asks the agent that lives, again and again until one lives long enough to answer.
-    async fn write(&self, task: usize, sectors: Range<usize>) {
+    /// Asks the agent that lives, again and again until one lives long enough to answer. After
+    /// `patience` with one agent the request is dropped.
+    async fn write(&self, task: usize, sectors: Range<usize>, patience: Duration) {
         let (write, value) = self.history.borrow_mut().begin_write(sectors.clone());
         let bytes: Vec<u8> = sectors.clone().flat_map(|_| value.to_le_bytes()).collect();
         let (len, offset) = (bytes.len(), (sectors.start * SECTOR_BYTES) as u64);
@@ -122,11 +134,12 @@ impl World {
             tokio::select! {
                 biased;
                 () = self.death() => repeated = self.plan.tells_repeated,
-                result = write => break result,
+                result = write => break result.is_ok(),
+                () = sleep(patience) => break false,
             }
         };
-        self.failed.set(self.failed.get() + u64::from(result.is_err()));
-        self.history.borrow_mut().end_write(write, result.is_ok());
+        self.failed.set(self.failed.get() + u64::from(!result));
+        self.history.borrow_mut().end_write(write, result);
     }
 
     async fn read(&self, task: usize, sectors: Range<usize>) {
@@ -178,7 +191,13 @@ impl World {
             let (first, len) = (chance.random_range(0..SECTORS), chance.random_range(1..=8));
             let sectors = first..(first + len).min(SECTORS);
             if chance.random_bool(0.5) {
-                self.write(task, sectors).await;
+                let impatient = chance.random_range(0..100) < self.plan.impatient;
+                let patience = if impatient {
+                    chance.random_range(Duration::ZERO..REQ_TIMEOUT)
+                } else {
+                    Duration::MAX
+                };
+                self.write(task, sectors, patience).await;
             } else {
                 self.read(task, sectors).await;
             }
@@ -189,7 +208,7 @@ impl World {
     /// Lets agents die and others take their place.
     async fn kill(self: Rc<Self>, mut chance: StdRng) {
         for _ in 0..self.plan.deaths {
-            sleep(Duration::from_millis(chance.random_range(100..4000))).await;
+            sleep(chance.random_range(self.plan.life / 40..self.plan.life)).await;
             let known = self.living().await.repository.heritage().until();
             self.succeed(None);
             sleep(Duration::from_millis(chance.random_range(1..200))).await;
@@ -230,7 +249,8 @@ fn simulate(plan: Plan, seed: u64) -> Result<Counts, String> {
         let history = world.history.borrow();
         history.check(SECTORS, plan.settle + Duration::from_millis(2))?;
         let requests = history.len() as u64;
-        Ok(Counts { requests, failed: world.failed.get(), faults: server.faults() })
+        let (failed, faults) = (world.failed.get(), server.faults());
+        Ok(Counts { requests, failed, faults, digest: history.digest() })
     });
     hook::set(None);
     result
@@ -245,11 +265,13 @@ fn number(variable: &str) -> Option<u64> {
 fn no_seed_breaks_the_order() {
     let seeds = match number("SRB_SIM_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("SRB_SIM_SEEDS").unwrap_or(40),
+        None => 0..number("SRB_SIM_SEEDS").unwrap_or(16),
     };
     let (start, mut sum) = (std::time::Instant::now(), Counts::default());
     for seed in seeds.clone() {
-        let counts = simulate(PLAN, seed).unwrap_or_else(|why| {
+        // From a server that fails now and then to one that hardly ever answers.
+        let fault_rate = [15, 30, 45, 60][seed as usize % 4];
+        let counts = simulate(Plan { fault_rate, ..PLAN }, seed).unwrap_or_else(|why| {
             panic!("seed {seed} (SRB_SIM_SEED={seed} runs it alone): {why}");
         });
         sum.requests += counts.requests;
@@ -257,18 +279,17 @@ fn no_seed_breaks_the_order() {
         sum.faults += counts.faults;
     }
     let (seeds, secs) = (seeds.end - seeds.start, start.elapsed().as_secs_f64());
-    println!("{seeds} seeds in {secs:.1} s: {sum:?}");
+    let Counts { requests, failed, faults, .. } = sum;
+    println!("{seeds} seeds in {secs:.1} s: {requests} requests, {failed} failed, {faults} faults");
     assert!(sum.faults * 10 > sum.requests, "{sum:?}");
-    assert!(sum.failed * 5 < sum.requests, "{sum:?}");
+    assert!(sum.failed * 3 < sum.requests, "{sum:?}");
 }
 
 #[test]
 fn a_seed_runs_the_same_way_each_time() {
-    let run = || {
-        let counts = simulate(PLAN, 7).expect("right");
-        (counts.requests, counts.failed, counts.faults)
-    };
-    assert_eq!(run(), run());
+    let run = |seed| simulate(PLAN, seed).expect("right");
+    assert_eq!(run(7), run(7));
+    assert_ne!(run(7), run(8));
 }
 
 /// Whether one of some seeds finds a plan broken.
@@ -290,16 +311,19 @@ fn a_server_later_than_the_settle_time_is_noticed() {
 
 #[test]
 fn each_part_of_the_mechanism_is_needed() {
-    assert!(is_broken(Plan { flaw: Some(Flaw::NoTable), ..PLAN }, 100), "the table");
+    assert!(is_broken(Plan { flaw: Some(Flaw::Table), ..PLAN }, 100), "the table");
+    let plan = Plan { impatient: 60, fault_rate: 50, deaths: 0, ..PLAN };
+    assert!(!is_broken(plan, 4));
+    assert!(is_broken(Plan { flaw: Some(Flaw::Dropped), ..plan }, 100), "entering the dropped");
     assert!(
-        is_broken(Plan { flaw: Some(Flaw::NoContest), ..PLAN }, 100),
+        is_broken(Plan { flaw: Some(Flaw::Contest), ..PLAN }, 100),
         "sending contested ones again"
     );
 }
 
 #[test]
 fn the_next_agent_must_know_what_may_still_land() {
-    let plan = Plan { deaths: 24, ..PLAN };
+    let plan = Plan { deaths: 24, life: Duration::from_millis(400), ..PLAN };
     assert!(!is_broken(plan, 8));
     assert!(is_broken(Plan { tells_repeated: false, ..plan }, 100));
     assert!(is_broken(Plan { inherits: false, ..plan }, 100), "what had been answered");

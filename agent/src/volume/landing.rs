@@ -64,7 +64,7 @@ impl<'a> Landing<'a> {
     /// Whether another write that was under way at the same time may still land on top of this one.
     pub(crate) fn is_contested(&self) -> bool {
         #[cfg(test)]
-        if hook::is(hook::Flaw::NoContest) {
+        if hook::is(hook::Flaw::Contest) {
             return false;
         }
         self.table.blocks(&self.bytes, self.asker())
@@ -73,6 +73,10 @@ impl<'a> Landing<'a> {
 
 impl Drop for Landing<'_> {
     fn drop(&mut self) {
+        #[cfg(test)]
+        if hook::is(hook::Flaw::Dropped) {
+            return;
+        }
         if self.under_way.get() {
             self.abandon_try();
         }
@@ -82,6 +86,7 @@ impl Drop for Landing<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::repository::{Repository, RestConfig};
     use std::time::Duration;
 
     #[tokio::test(start_paused = true)]
@@ -102,6 +107,17 @@ mod tests {
         drop(landing);
         assert!(table.blocks(&(0..8), Asker::Write));
         assert!(!table.blocks(&(0..8), Asker::Read));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_not_settled_outlives_the_volumes_last_handle() {
+        let repository = Repository::new(RestConfig::default());
+        let blocks = || repository.volume("v").unsettled().blocks(&(0..8), Asker::Write);
+        Landing::new(repository.volume("v").unsettled(), 0..8).abandon_try();
+        assert!(!repository.volume("other").unsettled().blocks(&(0..8), Asker::Write));
+        assert!(blocks());
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(!blocks());
     }
 
     #[tokio::test(start_paused = true)]

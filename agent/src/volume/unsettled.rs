@@ -130,7 +130,7 @@ impl Unsettled {
 
     fn obstacle(&self, bytes: &Range<u64>, asker: Asker) -> Option<Obstacle> {
         #[cfg(test)]
-        if hook::is(hook::Flaw::NoTable) {
+        if hook::is(hook::Flaw::Table) {
             return None;
         }
         let mut table = self.lock();
@@ -206,10 +206,12 @@ pub(crate) mod hook {
     /// What is left out.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(crate) enum Flaw {
-        /// Nothing is held back.
-        NoTable,
-        /// What was under way at the same time counts for nothing.
-        NoContest,
+        /// Holding anything back.
+        Table,
+        /// Minding what was under way at the same time.
+        Contest,
+        /// Entering what is dropped amid a try.
+        Dropped,
     }
 
     thread_local!(static FLAW: Cell<Option<Flaw>> = const { Cell::new(None) });
