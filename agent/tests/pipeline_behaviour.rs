@@ -118,10 +118,10 @@ async fn no_more_requests_at_the_server_than_allowed() {
         most.fetch_max(at_once, Ordering::Relaxed);
         let now = Arc::clone(&now);
         tokio::spawn(async move {
-            sleep(Duration::from_millis(15)).await;
+            sleep(Duration::from_millis(10)).await;
             now.fetch_sub(1, Ordering::Relaxed);
         });
-        slowly(20, asked)
+        slowly(35, asked)
     })
     .await;
     let mut limits = Settings { thread_pool_size: 3, ..settings(&[&server.url]) };

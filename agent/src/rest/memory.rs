@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Servers in memory and chance from a seed, for tests that must run the same way each time.
 //!
-//! Before: [`super::connect`] and [`super::backoff`] ask here first, in unit tests alone. After: the
-//! other end of the connection goes to whoever registered the host's name on this thread.
+//! Before: [`super::connect`] and [`super::backoff`] ask here first, in unit tests alone. After:
+//! the other end of the connection goes to whoever registered the host's name on this thread.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -8,7 +8,8 @@
 //!
 //! # Invariants
 //! Whenever the lock is free, nobody waits who may have a permit. So a direction that waits is one
-//! that has its share, or all permits are out; and each permit that comes back wakes whom it is for.
+//! that has its share, or all permits are out; and each permit that comes back wakes whom it is
+//! for.
 
 use std::collections::VecDeque;
 use std::future::Future;
