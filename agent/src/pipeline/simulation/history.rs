@@ -5,7 +5,7 @@
 //! # The model
 //! Each sector is a register. A write takes effect at least once between its begin and its end if
 //! it succeeded, any number of times there in any case (it may have had several tries), and until
-//! the settle time after its end if it failed. A read returns what the last effect before some
+//! the settle time after its end if it, or another one that was under way with it, failed. A read returns what the last effect before some
 //! moment between its begin and its end left there. Every write writes another value, so each read
 //! tells which write it saw, and the following are the only ways to go wrong:
 //! - a read of what nobody wrote, or nobody had begun to write;
@@ -126,6 +126,18 @@ impl History {
         })
     }
 
+    /// Whether a write of these sectors failed that was under way at some time from `begin` to
+    /// `end`. Nobody can say which of the two came last, and a late try may turn it round.
+    fn met_a_failure(&self, of: &Range<usize>, begin: Moment, end: Moment) -> bool {
+        self.events.iter().any(|event| match event {
+            Event::Write { sectors, begin: first, end: Some((last, false)), .. } => {
+                let shares = sectors.start.max(of.start) < sectors.end.min(of.end);
+                shares && *first < end && begin < *last
+            }
+            _ => false,
+        })
+    }
+
     fn of(&self, sector: usize, settle: Duration) -> (HashMap<u64, Effects>, Vec<Seen>) {
         let first = Some(self.start);
         let initial =
@@ -135,9 +147,10 @@ impl History {
             match event {
                 Event::Write { sectors, value, begin, end } if sectors.contains(&sector) => {
                     let known = end.filter(|(_, success)| *success).map(|(end, _)| end);
+                    let this = sector..sector + 1;
                     let last = end.map(|(end, success)| match success {
-                        true => end,
-                        false => (end.0 + settle, u64::MAX),
+                        true if !self.met_a_failure(&this, *begin, end) => end,
+                        _ => (end.0 + settle, u64::MAX),
                     });
                     let (begin, end) = (*begin, end.map(|(end, _)| end));
                     writes.insert(*value, Effects { begin, known, end, last, gone: None });
@@ -270,6 +283,24 @@ mod tests {
         assert_eq!(history.check(1, Duration::from_secs(1)), Ok(()));
         read(&mut history, failed);
         assert!(history.check(1, Duration::from_secs(1)).is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_under_way_with_a_failed_write_may_alternate_with_it_until_it_has_settled() {
+        let alternate = |wait: u64| async move {
+            let mut history = History::new();
+            let (one, first) = history.begin_write(0..1);
+            let (two, second) = history.begin_write(0..1);
+            history.end_write(one, true);
+            history.end_write(two, false);
+            read(&mut history, first);
+            tokio::time::advance(Duration::from_secs(wait)).await;
+            read(&mut history, second);
+            read(&mut history, first);
+            history.check(1, Duration::from_secs(1))
+        };
+        assert_eq!(alternate(0).await, Ok(()));
+        assert!(alternate(3).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
