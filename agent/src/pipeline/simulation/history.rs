@@ -5,9 +5,10 @@
 //! # The model
 //! Each sector is a register. A write takes effect at least once between its begin and its end if
 //! it succeeded, any number of times there in any case (it may have had several tries), and until
-//! the settle time after its end if it, or another one that was under way with it, failed. A read returns what the last effect before some
-//! moment between its begin and its end left there. Every write writes another value, so each read
-//! tells which write it saw, and the following are the only ways to go wrong:
+//! the settle time after its end if it, or another one that was under way with it, failed. A read
+//! returns what the last effect before some moment between its begin and its end left there. Every
+//! write writes another value, so each read tells which write it saw, and the following are the
+//! only ways to go wrong:
 //! - a read of what nobody wrote, or nobody had begun to write;
 //! - a read of a write that was overwritten before: another write began after the former had ended
 //!   (also if that had failed), and had taken effect, by its success or by the witness of a read,
