@@ -267,11 +267,12 @@ impl Request {
         let (pipeline, windows) = (Rc::clone(pipeline), Rc::clone(queue.windows()));
         let volume = queue.device().volume.clone();
         let transfer = Box::pin(async move {
+            let repeated = submission.repeated;
             let (len, tag) = (submission.len as usize, submission.tag.index());
             // INVARIANT: `Queue::fetch` has seen that the tag has a window.
             let Some(window) = windows.get(tag) else { return Ok(()) };
             match submission.op {
-                Op::Write => pipeline.write(&volume, offset, window, len).await,
+                Op::Write => pipeline.write(&volume, offset, window, len, repeated).await,
                 _ => pipeline.read(&volume, offset, window, len).await,
             }
         });
