@@ -404,8 +404,9 @@ impl State {
         let Some(Some(queue)) = self.queues.get_mut(device as usize) else { return };
         let outcome = match &result {
             Ok(()) => Outcome::Done,
-            Err(error) if error.may_pass() => Outcome::MayPass(error.errno()),
-            Err(error) => Outcome::Failed(error.errno()),
+            Err(error) if !error.may_pass() => Outcome::Failed(error.errno()),
+            Err(error) if queue.device().holds() => Outcome::Held(error.errno()),
+            Err(error) => Outcome::MayPass(error.errno()),
         };
         queue.complete(&submission, outcome, self.now);
         if !mem::replace(&mut queue.is_dirty, true) {
@@ -414,6 +415,11 @@ impl State {
         if let Err(error) = result {
             let what = if submission.op == Op::Write { "write" } else { "read" };
             let (name, volume) = (&queue.device().name, queue.device().volume.name());
+            if let Outcome::Held(_) = outcome {
+                // No failure: the request comes again, and the module says so once for all of them.
+                tracing::debug!("{name}: {what} at {offset} is held: {error}");
+                return;
+            }
             self.failures.note(what, Some(volume), &error);
             if let Some(held) = self.limit.pass() {
                 let len = submission.len;

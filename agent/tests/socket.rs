@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use srb_agent::sim::{Request, RunningAgent, SimModule};
-use srb_agent::status::{Devices, Errors, Refused, Status, UrlState, Urls, Volumes};
+use srb_agent::status::{
+    DeviceStatus, Devices, Errors, InFlight, Refused, Status, UrlState, Urls, Volumes,
+};
 use srb_playground::Playground;
 use srb_proto::descriptor::Op;
 use tempfile::TempDir;
@@ -126,6 +128,56 @@ fn requests_in_flight_show_their_age() {
     assert_eq!(devices[0].in_flight, 3);
     assert!((100..5000).contains(&devices[0].oldest_age_ms.expect("an age")));
     assert_eq!(module.detach(disk).status, 0);
+}
+
+#[test]
+fn each_request_in_flight_is_told() {
+    let setup = start();
+    let Setup { module, agent, .. } = &setup;
+    assert_eq!(read::<InFlight>(agent.socket(), "/inflight"), InFlight::default());
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", silent.local_addr().expect("bound"));
+    module.configure(|parameters| parameters.urls = vec![url]);
+    let disk = module.attach("disk1", "vol", 1 << 20).expect("attached");
+    let (replies, _answers) = mpsc::channel();
+    module.submit(disk, 1, [Request::new(Op::Read, 8, 8192, &replies)]);
+    thread::sleep(Duration::from_millis(60));
+    let write = Request::new(Op::Write, 256, 512, &replies).with_payload(vec![1; 512]);
+    module.submit(disk, 0, [write]);
+    thread::sleep(Duration::from_millis(60));
+    let found = read::<InFlight>(agent.socket(), "/inflight").requests;
+    let told: Vec<_> =
+        found.iter().map(|it| (&*it.device, it.queue, &*it.op, it.offset, it.len)).collect();
+    assert_eq!(told, [("disk1", 1, "read", 4096, 8192), ("disk1", 0, "write", 131_072, 512)]);
+    assert!((100_000..5_000_000).contains(&found[0].age_us), "{found:?}");
+    assert!((50_000..found[0].age_us).contains(&found[1].age_us), "{found:?}");
+    assert_eq!(module.detach(disk).status, 0);
+    assert_eq!(read::<InFlight>(agent.socket(), "/inflight"), InFlight::default());
+}
+
+#[test]
+fn what_the_policy_holds_is_no_error() {
+    let setup = start();
+    let Setup { module, agent, .. } = &setup;
+    let gone = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
+    module.configure(|parameters| {
+        parameters.urls = vec![format!("http://{gone}")];
+        parameters.nb_req_retries = 0;
+    });
+    let disk = module.attach("disk1", "vol", 1 << 20).expect("attached");
+    let status =
+        || -> DeviceStatus { read::<Devices>(agent.socket(), "/devices").devices.swap_remove(0) };
+    module.set_policy(disk, -1);
+    assert_eq!(module.read(disk, 0, 0, 512).status, -nix::libc::ECONNREFUSED);
+    assert_eq!((status().held, status().errors), (1, 0));
+    assert_eq!(read::<Errors>(agent.socket(), "/errors"), Errors::default());
+    let (_, _, page) = ask(agent.socket(), "GET", "/metrics");
+    let line = r#"srb_requests_held_total{device="disk1",volume="vol",op="read"} 1"#;
+    assert!(page.lines().any(|found| found == line), "{page}");
+    module.set_policy(disk, 0);
+    assert_eq!(module.read(disk, 0, 0, 512).status, -nix::libc::ECONNREFUSED);
+    assert_eq!((status().held, status().errors), (1, 1));
+    assert_eq!(read::<Errors>(agent.socket(), "/errors").errors.len(), 1);
 }
 
 #[test]
