@@ -44,3 +44,5 @@ pub mod tags;
 pub mod volume;
 pub mod window;
 pub mod worker;
+
+pub use rest::{Prober, Progress, Seen};
