@@ -267,8 +267,8 @@ impl View {
     }
 
     fn in_flight(&self) -> InFlight {
-        let devices = self.office.devices.list();
-        InFlight { requests: inflight::list(&devices, self.clock.now()) }
+        let Office { devices, repository, .. } = &*self.office;
+        InFlight { requests: inflight::list(&devices.list(), repository, self.clock.now()) }
     }
 
     async fn volumes(&self) -> Result<Volumes, RequestError> {

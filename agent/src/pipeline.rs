@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::errors::{ErrorKind, RequestError};
 use crate::null;
 use crate::repository::{Repository, Route};
-use crate::rest::{Client, Io, Operation};
+use crate::rest::{Client, Io, Operation, Progress};
 use crate::volume::{Permit, Volume};
 use crate::window::Window;
 
@@ -41,11 +41,26 @@ impl Pipeline {
         window: &Window,
         len: usize,
     ) -> Result<(), RequestError> {
+        self.read_observed(volume, offset_bytes, window, len, None).await
+    }
+
+    /// [`Self::read`] that notes for others how far it is.
+    ///
+    /// # Errors
+    /// Those of [`Self::read`].
+    pub async fn read_observed(
+        &self,
+        volume: &Volume,
+        offset_bytes: u64,
+        window: &Window,
+        len: usize,
+        progress: Option<&Progress>,
+    ) -> Result<(), RequestError> {
         if let Some(done) = self.read_at_once(window, len) {
             return done;
         }
         let io = Io { volume, offset: offset_bytes, window, len };
-        self.carry_out(io, Operation::Read(io)).await
+        self.carry_out(io, Operation::Read(io), progress).await
     }
 
     /// Writes the first `len` bytes of `window` to `offset_bytes` of the volume.
@@ -62,12 +77,27 @@ impl Pipeline {
         window: &Window,
         len: usize,
     ) -> Result<(), RequestError> {
+        self.write_observed(volume, offset_bytes, window, len, None).await
+    }
+
+    /// [`Self::write`] that notes for others how far it is.
+    ///
+    /// # Errors
+    /// Those of [`Self::write`].
+    pub async fn write_observed(
+        &self,
+        volume: &Volume,
+        offset_bytes: u64,
+        window: &Window,
+        len: usize,
+        progress: Option<&Progress>,
+    ) -> Result<(), RequestError> {
         if let Some(done) = self.write_at_once(window, len) {
             return done;
         }
         window.mark_written();
         let io = Io { volume, offset: offset_bytes, window, len };
-        self.carry_out(io, Operation::Write(io)).await
+        self.carry_out(io, Operation::Write(io), progress).await
     }
 
     /// [`Self::read`] where that needs no waiting, that is of a `null:` repository; `None`
@@ -92,7 +122,12 @@ impl Pipeline {
         matches!(self.client.view().state.route, Route::Null { .. })
     }
 
-    async fn carry_out(&self, io: Io<'_>, operation: Operation<'_>) -> Result<(), RequestError> {
+    async fn carry_out(
+        &self,
+        io: Io<'_>,
+        operation: Operation<'_>,
+        progress: Option<&Progress>,
+    ) -> Result<(), RequestError> {
         if io.len == 0 {
             return Ok(());
         }
@@ -100,7 +135,7 @@ impl Pipeline {
             return fits(false);
         }
         let _permit = self.admit(&io).await;
-        self.client.run(&operation).await.map(drop)
+        self.client.run_observed(&operation, progress).await.map(drop)
     }
 
     /// Waits for the request's turn. Whoever waits for a write to settle holds no permit.

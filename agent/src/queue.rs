@@ -182,6 +182,12 @@ impl Queue {
         &self.device
     }
 
+    /// Its number among the device's queues.
+    #[must_use]
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
     /// The windows, by tag.
     #[must_use]
     pub fn windows(&self) -> &Rc<[Window]> {

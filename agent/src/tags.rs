@@ -16,6 +16,7 @@ use std::sync::atomic::{
 use srb_proto::descriptor::{Op, Submission, Tag};
 
 use crate::metrics::Moment;
+use crate::rest::{Progress, Seen};
 
 /// What `what` says of the op, above the length.
 const WRITE: u64 = 1 << 32;
@@ -29,6 +30,8 @@ struct Slot {
     what: AtomicU64,
     /// In bytes.
     offset: AtomicU64,
+    /// Of its tries; also written by the client that carries it through them, on the same thread.
+    progress: Progress,
 }
 
 /// What was seen of a request in flight.
@@ -44,6 +47,8 @@ pub struct InFlight {
     pub offset: u64,
     /// Length in bytes.
     pub len: u32,
+    /// How far its tries are.
+    pub tries: Seen,
 }
 
 /// The tags of one queue.
@@ -69,6 +74,7 @@ impl Tags {
         // ORDERING: pairs with the acquire fence in `seen`: who sees one of these stores also sees
         // that the request before is over.
         fence(Release);
+        slot.progress.clear();
         let write = if submission.op == Op::Write { WRITE } else { 0 };
         slot.what.store(write | u64::from(submission.len), Relaxed);
         slot.offset.store(offset, Relaxed);
@@ -82,6 +88,12 @@ impl Tags {
         let since = slot.since.load(Relaxed);
         slot.since.store(0, Relaxed);
         Moment::from_nanos(since)
+    }
+
+    /// Where the tries of the request that has `tag` are noted.
+    #[must_use]
+    pub fn progress(&self, tag: Tag) -> Option<&Progress> {
+        self.slot(tag).map(|slot| &slot.progress)
     }
 
     /// Whether `tag` is in flight.
@@ -106,6 +118,7 @@ impl Slot {
     fn seen(&self, tag: Tag) -> Option<InFlight> {
         let since = self.since.load(Acquire);
         let (what, offset) = (self.what.load(Relaxed), self.offset.load(Relaxed));
+        let tries = self.progress.seen();
         fence(Acquire);
         if self.since.load(Relaxed) != since {
             return None;
@@ -116,6 +129,7 @@ impl Slot {
             op: if what & WRITE == 0 { Op::Read } else { Op::Write },
             offset,
             len: u32::try_from(what & !WRITE).unwrap_or(u32::MAX),
+            tries,
         })
     }
 }
@@ -149,14 +163,28 @@ mod tests {
             op: Op::Write,
             offset: u64::MAX - 511,
             len: 1 << 20,
+            tries: Seen::default(),
         };
-        let read = InFlight { tag: Tag(0), since: moment(7), op: Op::Read, offset: 4096, len: 512 };
+        let (tag, since, tries) = (Tag(0), moment(7), Seen::default());
+        let read = InFlight { tag, since, op: Op::Read, offset: 4096, len: 512, tries };
         assert_eq!(tags.seen().collect::<Vec<_>>(), [read, write]);
         assert_eq!(tags.moments().collect::<Vec<_>>(), [moment(7), moment(5)]);
         assert!(tags.is_in_flight(Tag(3)) && !tags.is_in_flight(Tag(1)));
         assert!(!tags.is_in_flight(Tag(4)), "there is no such tag");
         assert_eq!((tags.end(Tag(3)), tags.end(Tag(3))), (Some(moment(5)), None));
         assert_eq!(tags.seen().collect::<Vec<_>>(), [read]);
+    }
+
+    #[test]
+    fn a_request_begins_without_the_tries_of_the_one_before() {
+        let tags = Tags::new(1);
+        tags.begin(&submission(Op::Write, 0, 512), 0, moment(1));
+        tags.progress(Tag(0)).expect("a tag").trying(1, 0, 3);
+        assert_eq!(tags.seen().map(|seen| seen.tries.tries).collect::<Vec<_>>(), [3]);
+        tags.end(Tag(0));
+        tags.begin(&submission(Op::Write, 0, 512), 0, moment(2));
+        assert_eq!(tags.seen().map(|seen| seen.tries).collect::<Vec<_>>(), [Seen::default()]);
+        assert!(tags.progress(Tag(1)).is_none());
     }
 
     #[test]

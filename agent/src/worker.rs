@@ -265,14 +265,17 @@ impl Request {
     fn new(queue: &Queue, fetched: Fetched, pipeline: &Rc<Pipeline>) -> Self {
         let Fetched { submission, offset } = fetched;
         let (pipeline, windows) = (Rc::clone(pipeline), Rc::clone(queue.windows()));
-        let volume = queue.device().volume.clone();
+        let (device, number) = (Arc::clone(queue.device()), queue.number());
         let transfer = Box::pin(async move {
             let (len, tag) = (submission.len as usize, submission.tag.index());
             // INVARIANT: `Queue::fetch` has seen that the tag has a window.
             let Some(window) = windows.get(tag) else { return Ok(()) };
+            let counters = device.counters.get(number);
+            let progress = counters.and_then(|counters| counters.tags.progress(submission.tag));
+            let volume = &device.volume;
             match submission.op {
-                Op::Write => pipeline.write(&volume, offset, window, len).await,
-                _ => pipeline.read(&volume, offset, window, len).await,
+                Op::Write => pipeline.write_observed(volume, offset, window, len, progress).await,
+                _ => pipeline.read_observed(volume, offset, window, len, progress).await,
             }
         });
         Self { device: queue.device().index, submission, offset, transfer }

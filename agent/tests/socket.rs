@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -137,7 +137,7 @@ fn each_request_in_flight_is_told() {
     assert_eq!(read::<InFlight>(agent.socket(), "/inflight"), InFlight::default());
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", silent.local_addr().expect("bound"));
-    module.configure(|parameters| parameters.urls = vec![url]);
+    module.configure(|parameters| parameters.urls = vec![url.clone()]);
     let disk = module.attach("disk1", "vol", 1 << 20).expect("attached");
     let (replies, _answers) = mpsc::channel();
     module.submit(disk, 1, [Request::new(Op::Read, 8, 8192, &replies)]);
@@ -149,10 +149,58 @@ fn each_request_in_flight_is_told() {
     let told: Vec<_> =
         found.iter().map(|it| (&*it.device, it.queue, &*it.op, it.offset, it.len)).collect();
     assert_eq!(told, [("disk1", 1, "read", 4096, 8192), ("disk1", 0, "write", 131_072, 512)]);
+    let tries: Vec<_> =
+        found.iter().map(|it| (it.tries, it.url.as_deref(), it.last.as_deref())).collect();
+    assert_eq!(tries, [(1, Some(&*url), None), (1, Some(&*url), None)]);
     assert!((100_000..5_000_000).contains(&found[0].age_us), "{found:?}");
     assert!((50_000..found[0].age_us).contains(&found[1].age_us), "{found:?}");
     assert_eq!(module.detach(disk).status, 0);
     assert_eq!(read::<InFlight>(agent.socket(), "/inflight"), InFlight::default());
+}
+
+/// Answers each connection but the last one with 503, and keeps that one waiting.
+fn busy_server(answers: usize) -> (String, thread::JoinHandle<UnansweredConnection>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    let serving = thread::spawn(move || {
+        for _ in 0..answers {
+            let (mut stream, _) = listener.accept().expect("a client");
+            let mut head = [0; 4096];
+            let _ = stream.read(&mut head).expect("a request");
+            let text = "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            stream.write_all(text.as_bytes()).expect("answered");
+        }
+        let (stream, _) = listener.accept().expect("a client");
+        UnansweredConnection { _stream: stream, _listener: listener }
+    });
+    (url, serving)
+}
+
+struct UnansweredConnection {
+    _stream: TcpStream,
+    _listener: TcpListener,
+}
+
+#[test]
+fn tries_in_flight_are_told_and_why_the_last_one_failed() {
+    let setup = start();
+    let Setup { module, agent, .. } = &setup;
+    let (url, serving) = busy_server(2);
+    module.configure(|parameters| {
+        parameters.urls = vec![url.clone()];
+        parameters.thread_pool_size = 1;
+    });
+    let disk = module.attach("disk1", "vol", 1 << 20).expect("attached");
+    let (replies, _answers) = mpsc::channel();
+    module.submit(disk, 0, (0..2).map(|i| Request::new(Op::Read, i * 8, 4096, &replies)));
+    let _unanswered = serving.join().expect("the last try");
+    let found = read::<InFlight>(agent.socket(), "/inflight").requests;
+    let mut tries: Vec<_> =
+        found.iter().map(|it| (it.tries, it.url.as_deref(), it.last.as_deref())).collect();
+    tries.sort();
+    let third = (3, Some(&*url), Some("server failed (503)"));
+    assert_eq!(tries, [(0, None, None), third], "one at a server, one waits for its turn");
+    assert_eq!(module.detach(disk).status, 0);
 }
 
 #[test]
