@@ -10,7 +10,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use srb_agent::sim::{Request, RunningAgent, SimModule};
@@ -329,7 +329,7 @@ fn a_stale_socket_is_replaced_and_a_folder_made() {
 }
 
 #[test]
-fn without_its_socket_the_agent_serves_all_the_same() {
+fn without_its_socket_the_agent_serves_and_takes_it_when_it_can() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = RunningAgent::config(folder.path());
     let taken = UnixListener::bind(&config.socket).expect("bound");
@@ -338,9 +338,14 @@ fn without_its_socket_the_agent_serves_all_the_same() {
     let agent = RunningAgent::start(&module, config);
     let disk = module.attach("disk1", "v", 1 << 20).expect("attached");
     assert_eq!(module.read(disk, 0, 0, 512).status, 0);
-    agent.stop().expect("an end without error");
     assert!(folder.path().join("agent.sock").exists(), "it is somebody else's");
     drop(taken);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while UnixStream::connect(agent.socket()).is_err() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(ask(agent.socket(), "GET", "/healthz").0, 200);
+    agent.stop().expect("an end without error");
 }
 
 #[test]
