@@ -197,7 +197,8 @@ impl Client {
             self.blame(pool, &failure, &limits);
             let Failure { kind, ambiguous, .. } = failure;
             tries.ambiguous |= ambiguous;
-            tracing::debug!(%operation, url = pool.url().text(), why = failure.text, "a try failed");
+            let (url, why) = (pool.url().text(), &failure.text);
+            tracing::debug!(%operation, url, why, "a try failed");
             tries.note(pool.url(), failure, settings);
             let last = !kind.rule().elsewhere || self.choose(&self.view(), &tries).is_none();
             if last {

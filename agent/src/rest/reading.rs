@@ -43,7 +43,8 @@ pub(crate) struct Candidate {
 }
 
 impl Reading {
-    /// The place for a read, and whether it goes there to explore. `candidates`: the URLs that are up, `preferred` among them.
+    /// The place for a read, and whether it goes there to explore. `candidates`: the URLs that are
+    /// up, `preferred` among them.
     pub(crate) fn choose<C>(
         &self,
         preferred: usize,
