@@ -2,9 +2,10 @@
 //! A REST server for trying, testing and breaking srb: CDMI over HTTP/1.1, volumes as sparse files.
 //!
 //! A request passes, in order: `server` (accept, limits, shutdown) → `connection` (one task per
-//! connection; the place of whatever falsifies answers on purpose) → `routes` (which operation) →
-//! `reading` or `writing` (HTTP meaning of it) → `store` (files). The protocol, and each decision
-//! taken where it leaves a choice, is in this crate's `README.md`.
+//! connection) → `faults` (what goes wrong on purpose, if anything is to) → `routes` (which
+//! operation) → `reading` or `writing` (HTTP meaning of it) → `store` (files). The protocol, and
+//! each decision taken where it leaves a choice, is in this crate's `README.md`; faults are in
+//! `docs/faults.md`.
 //!
 //! Tests start it in their own process:
 //!
@@ -25,6 +26,7 @@ mod body;
 mod cache;
 mod config;
 mod connection;
+mod faults;
 mod name;
 mod put;
 mod quirks;
@@ -39,6 +41,9 @@ mod volume;
 mod writing;
 
 pub use config::{Config, Limits};
+pub use faults::plan::{Plan, PlanError};
+pub use faults::rule::{Kind, Rule, Scope};
+pub use faults::{Faults, Report, RuleReport};
 pub use quirks::{Quirk, QuirkError, Quirks};
 pub use server::{Playground, StartError};
 pub use target::PrefixError;

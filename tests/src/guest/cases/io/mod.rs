@@ -27,13 +27,16 @@ macro_rules! named {
 
 mod disk;
 mod ending;
+mod force;
 mod grace;
 mod hostile;
 mod leaks;
 mod null;
+mod policy;
 mod proxy;
 mod resume;
 mod stuck;
+mod takeover;
 mod verify;
 
 pub use hostile::program as hostile_program;
@@ -63,6 +66,9 @@ pub(super) fn cases() -> Vec<Case> {
         grace::cases(),
         stuck::cases(),
         ending::cases(),
+        policy::cases(),
+        force::cases(),
+        takeover::cases(),
         leaks::cases(),
         hostile::cases(),
     ];
