@@ -68,7 +68,8 @@ impl Tags {
         self.slots.get(tag.index())
     }
 
-    /// Notes that a request at `offset` bytes is in flight since `now`.
+    /// Notes that a request at `offset` bytes is in flight since `now`. The one that had the tag
+    /// before has ended.
     pub fn begin(&self, submission: &Submission, offset: u64, now: Moment) {
         let Some(slot) = self.slot(submission.tag) else { return };
         // ORDERING: pairs with the acquire fence in `seen`: who sees one of these stores also sees
@@ -116,9 +117,15 @@ impl Tags {
 
 impl Slot {
     fn seen(&self, tag: Tag) -> Option<InFlight> {
+        self.seen_while(tag, || {})
+    }
+
+    /// `meanwhile` stands for what the worker may do between two looks.
+    fn seen_while(&self, tag: Tag, meanwhile: impl FnOnce()) -> Option<InFlight> {
         let since = self.since.load(Acquire);
-        let (what, offset) = (self.what.load(Relaxed), self.offset.load(Relaxed));
-        let tries = self.progress.seen();
+        let what = self.what.load(Relaxed);
+        meanwhile();
+        let (offset, tries) = (self.offset.load(Relaxed), self.progress.seen());
         fence(Acquire);
         if self.since.load(Relaxed) != since {
             return None;
@@ -188,27 +195,49 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_ends_while_it_is_looked_at_is_left_out() {
+        let tags = Tags::new(1);
+        let begin = |nanos| tags.begin(&submission(Op::Read, 0, 512), nanos, moment(nanos));
+        let slot = tags.slot(Tag(0)).expect("a tag");
+        begin(1);
+        let seen = slot.seen_while(Tag(0), || {
+            tags.end(Tag(0));
+            begin(2);
+        });
+        assert_eq!(seen, None, "another one has the tag");
+        assert_eq!(
+            slot.seen_while(Tag(0), || {
+                tags.end(Tag(0));
+            }),
+            None
+        );
+        assert_eq!(slot.seen_while(Tag(0), || begin(3)), None, "nothing was there at first");
+    }
+
+    #[test]
     fn no_mixture_of_two_requests_is_seen() {
-        const ROUNDS: u32 = 200_000;
+        // Long enough for the two threads to run at the same time, also on a busy machine.
+        const ROUNDS: u32 = 2_000_000;
         let (tags, over) = (Tags::new(1), AtomicBool::new(false));
         thread::scope(|scope| {
-            scope.spawn(|| {
-                // All three numbers of a request are the same.
+            let writer = scope.spawn(|| {
+                // All numbers of a request are the same.
                 for number in 1..=ROUNDS {
                     let request = submission(Op::Read, 0, number);
                     tags.begin(&request, number.into(), moment(number.into()));
                     tags.end(Tag(0));
                 }
-                tags.begin(&submission(Op::Read, 0, 1), 1, moment(1));
                 over.store(true, Relaxed);
             });
             let mut found = 0u32;
-            while !over.load(Relaxed) || found == 0 {
+            while !over.load(Relaxed) {
                 for InFlight { since, offset, len, .. } in tags.seen() {
                     assert_eq!((since.nanos(), offset), (len.into(), len.into()));
                     found += 1;
                 }
             }
+            writer.join().expect("no panic");
+            assert!(found > 0, "nothing was seen");
         });
     }
 }
