@@ -7,13 +7,14 @@
 
 use std::future::Future;
 use std::io;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::config::Config;
 use crate::control::{StatusSocket, View};
@@ -22,7 +23,7 @@ use crate::device::Devices;
 use crate::failures::Failures;
 use crate::logging::Log;
 use crate::metrics::Clock;
-use crate::notify::{notify, READY, STOPPING};
+use crate::notify::{keep_alive, notify, READY, STOPPING};
 use crate::repository::Repository;
 use crate::rest::Prober;
 use crate::session::{BeginError, Begun, Ended, Port};
@@ -31,6 +32,8 @@ use crate::worker::{self, Order, Shared};
 
 /// For what was begun on volumes and cannot be left half done, at the end.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Between attempts to have the status socket.
+const LISTEN_PERIOD: Duration = Duration::from_secs(1);
 
 /// Why an agent is not running.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +124,18 @@ pub async fn run(
     log: Log,
     stop: impl Future<Output = ()>,
 ) -> Result<(), AgentError> {
+    tokio::select! {
+        result = live(config, begun, log, stop) => result,
+        never = keep_alive(config.takeover) => match never {},
+    }
+}
+
+async fn live(
+    config: &Config,
+    begun: Begun,
+    log: Log,
+    stop: impl Future<Output = ()>,
+) -> Result<(), AgentError> {
     let (clock, started) = (Clock::start(), SystemTime::now());
     let Begun { session, control, data } = begun;
     let channel = session.control_channel().map_err(AgentError::ControlChannel)?;
@@ -182,14 +197,7 @@ async fn serve(config: &Config, office: &Rc<Office>, view: Rc<View>) -> Ended {
     let socket = StatusSocket::bind(&config.socket);
     notify(READY);
     let status = async {
-        match &socket {
-            Ok(socket) => socket.serve(view).await,
-            // Serving devices comes first.
-            Err(error) => tracing::error!(
-                "cannot listen at {}: {error}; there is no status",
-                config.socket.display()
-            ),
-        }
+        listening(&config.socket, socket).await.serve(view).await;
         std::future::pending::<Ended>().await
     };
     let prober = Prober::new(Arc::clone(&office.repository));
@@ -197,5 +205,23 @@ async fn serve(config: &Config, office: &Rc<Office>, view: Rc<View>) -> Ended {
         ended = office.follow_active_url() => ended,
         never = prober.run() => match never {},
         ended = status => ended,
+    }
+}
+
+/// The status socket, once it can be had: an agent that did not let itself be replaced in time may
+/// listen there until it has noticed. Serving devices comes first, and does not wait for it.
+async fn listening(path: &Path, first: io::Result<StatusSocket>) -> StatusSocket {
+    let (mut result, mut complained) = (first, false);
+    loop {
+        let error = match result {
+            Ok(socket) => return socket,
+            Err(error) => error,
+        };
+        if !std::mem::replace(&mut complained, true) {
+            let path = path.display();
+            tracing::error!("cannot listen at {path}: {error}; there is no status meanwhile");
+        }
+        sleep(LISTEN_PERIOD).await;
+        result = StatusSocket::bind(path);
     }
 }

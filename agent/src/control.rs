@@ -31,13 +31,14 @@ use tokio::sync::Semaphore;
 
 use crate::control_channel::Office;
 use crate::errors::RequestError;
+use crate::inflight;
 use crate::metrics::{unix_seconds, Clock, Exposition, Totals};
 use crate::queue::Device;
 use crate::repository;
 use crate::status::{
-    AgentStatus, DeviceStatus, Devices, ErrorInfo, Errors, Refused, Settings, Status, UrlState,
-    UrlStatus, Urls, VolumeStatus, Volumes, DEVICES_PATH, ERRORS_PATH, STATUS_PATH, URLS_PATH,
-    VOLUMES_PATH,
+    AgentStatus, DeviceStatus, Devices, ErrorInfo, Errors, InFlight, Refused, Settings, Status,
+    UrlState, UrlStatus, Urls, VolumeStatus, Volumes, DEVICES_PATH, ERRORS_PATH, INFLIGHT_PATH,
+    STATUS_PATH, URLS_PATH, VOLUMES_PATH,
 };
 
 /// Connections that are served at a time.
@@ -140,6 +141,7 @@ async fn answer(request: &Request<Incoming>, view: &View) -> Answer {
         STATUS_PATH => json(StatusCode::OK, &view.status()),
         URLS_PATH => json(StatusCode::OK, &Urls { urls: view.urls() }),
         DEVICES_PATH => json(StatusCode::OK, &Devices { devices: view.devices() }),
+        INFLIGHT_PATH => json(StatusCode::OK, &view.in_flight()),
         ERRORS_PATH => json(StatusCode::OK, &Errors { errors: view.office.failures.list() }),
         VOLUMES_PATH => match view.volumes().await {
             Ok(volumes) => json(StatusCode::OK, &volumes),
@@ -257,10 +259,16 @@ impl View {
             read_bytes: totals.reads.bytes,
             written_bytes: totals.writes.bytes,
             errors: totals.reads.failed.wrapping_add(totals.writes.failed),
+            held: totals.reads.held.wrapping_add(totals.writes.held),
             retries: device.volume.retries(),
             read_latency: totals.reads.latency(),
             write_latency: totals.writes.latency(),
         }
+    }
+
+    fn in_flight(&self) -> InFlight {
+        let Office { devices, repository, .. } = &*self.office;
+        InFlight { requests: inflight::list(&devices.list(), repository, self.clock.now()) }
     }
 
     async fn volumes(&self) -> Result<Volumes, RequestError> {
@@ -306,6 +314,13 @@ impl View {
         let mut metric = page.metric("srb_device_retries_total", "counter", help);
         for (labels, device, _) in &totals {
             metric.sample(labels, device.volume.retries());
+        }
+        let help = "Times that a request went back to the module to be held, no server answering.";
+        let mut metric = page.metric("srb_requests_held_total", "counter", help);
+        for (labels, _, totals) in &totals {
+            for (op, totals) in by_op(totals) {
+                metric.sample(&[labels.as_slice(), &[("op", op)]].concat(), totals.held);
+            }
         }
         let help = "Requests completed.";
         let mut metric = page.metric("srb_device_requests_total", "counter", help);

@@ -24,6 +24,7 @@ pub mod control_channel;
 pub mod device;
 pub mod errors;
 pub mod failures;
+pub mod inflight;
 pub mod logging;
 pub mod mapping;
 pub mod memory;
@@ -39,6 +40,7 @@ pub mod settings;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod status;
+pub mod tags;
 pub mod volume;
 pub mod window;
 pub mod worker;

@@ -9,12 +9,14 @@
 //! load and a store, not an atomic addition, and no cache line is written by two threads.
 
 use std::fmt::Write;
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use srb_proto::descriptor::{Op, Tag};
+use srb_proto::descriptor::Op;
 
 use crate::status::Latency;
+use crate::tags::Tags;
 
 /// Buckets for each doubling of a latency: a quantile is off by at most an eighth.
 const STEPS: usize = 4;
@@ -24,7 +26,7 @@ const BUCKETS: usize = DOUBLINGS * STEPS;
 
 /// A time in nanoseconds since some fixed moment before the agent's start; never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Moment(u64);
+pub struct Moment(NonZeroU64);
 
 /// Gives [`Moment`]s.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +44,8 @@ impl Clock {
     /// The present.
     #[must_use]
     pub fn now(&self) -> Moment {
-        Moment(u64::try_from(self.uptime().as_nanos()).unwrap_or(u64::MAX).saturating_add(1))
+        let nanos = u64::try_from(self.uptime().as_nanos()).unwrap_or(u64::MAX);
+        Moment(NonZeroU64::MIN.saturating_add(nanos))
     }
 
     /// Time since the start.
@@ -56,7 +59,17 @@ impl Moment {
     /// Nanoseconds from `earlier` to here.
     #[must_use]
     pub fn since(self, earlier: Self) -> u64 {
-        self.0.saturating_sub(earlier.0)
+        self.nanos().saturating_sub(earlier.nanos())
+    }
+
+    /// As a number, for an atomic; not 0.
+    pub(crate) const fn nanos(self) -> u64 {
+        self.0.get()
+    }
+
+    /// From [`Self::nanos`]; `None` for 0.
+    pub(crate) fn from_nanos(nanos: u64) -> Option<Self> {
+        NonZeroU64::new(nanos).map(Self)
     }
 }
 
@@ -69,6 +82,7 @@ fn add(counter: &AtomicU64, count: u64) {
 struct OpCounters {
     completed: AtomicU64,
     failed: AtomicU64,
+    held: AtomicU64,
     bytes: AtomicU64,
     nanos: AtomicU64,
     longest_nanos: AtomicU64,
@@ -80,6 +94,7 @@ impl OpCounters {
         Self {
             completed: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            held: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             nanos: AtomicU64::new(0),
             longest_nanos: AtomicU64::new(0),
@@ -94,16 +109,15 @@ impl OpCounters {
 pub struct Counters {
     reads: OpCounters,
     writes: OpCounters,
-    /// By tag: when the request in flight was fetched, 0 if there is none.
-    fetched: Box<[AtomicU64]>,
+    /// The requests in flight.
+    pub tags: Tags,
 }
 
 impl Counters {
     /// For a queue with `depth` tags.
     #[must_use]
     pub fn new(depth: usize) -> Self {
-        let fetched = (0..depth).map(|_| AtomicU64::new(0)).collect();
-        Self { reads: OpCounters::new(), writes: OpCounters::new(), fetched }
+        Self { reads: OpCounters::new(), writes: OpCounters::new(), tags: Tags::new(depth) }
     }
 
     fn of(&self, op: Op) -> &OpCounters {
@@ -112,27 +126,6 @@ impl Counters {
         } else {
             &self.reads
         }
-    }
-
-    /// Notes that `tag` is in flight since `now`.
-    pub fn begin(&self, tag: Tag, now: Moment) {
-        if let Some(slot) = self.fetched.get(tag.index()) {
-            slot.store(now.0, Relaxed);
-        }
-    }
-
-    /// Notes that `tag` is no longer in flight; gives the time since which it was.
-    pub fn end(&self, tag: Tag) -> Option<Moment> {
-        let slot = self.fetched.get(tag.index())?;
-        let since = slot.load(Relaxed);
-        slot.store(0, Relaxed);
-        (since != 0).then_some(Moment(since))
-    }
-
-    /// Whether `tag` is in flight.
-    #[must_use]
-    pub fn is_in_flight(&self, tag: Tag) -> bool {
-        self.fetched.get(tag.index()).is_some_and(|slot| slot.load(Relaxed) != 0)
     }
 
     /// Counts requests that took `nanos` each and moved `bytes` in all.
@@ -152,6 +145,11 @@ impl Counters {
     /// Counts a request that was failed.
     pub fn failed(&self, op: Op) {
         add(&self.of(op).failed, 1);
+    }
+
+    /// Counts a request that went back to the module to be held.
+    pub fn held(&self, op: Op) {
+        add(&self.of(op).held, 1);
     }
 }
 
@@ -181,6 +179,8 @@ pub struct OpTotals {
     pub completed: u64,
     /// Requests failed.
     pub failed: u64,
+    /// Times that a request went back to the module to be held.
+    pub held: u64,
     /// Bytes moved by the former.
     pub bytes: u64,
     nanos: u64,
@@ -190,8 +190,8 @@ pub struct OpTotals {
 
 impl Default for OpTotals {
     fn default() -> Self {
-        let (completed, failed, bytes, nanos, longest_nanos) = (0, 0, 0, 0, 0);
-        Self { completed, failed, bytes, nanos, longest_nanos, buckets: [0; BUCKETS] }
+        let (completed, failed, held, bytes, nanos, longest_nanos) = (0, 0, 0, 0, 0, 0);
+        Self { completed, failed, held, bytes, nanos, longest_nanos, buckets: [0; BUCKETS] }
     }
 }
 
@@ -199,6 +199,7 @@ impl OpTotals {
     fn add(&mut self, counters: &OpCounters) {
         self.completed = self.completed.wrapping_add(counters.completed.load(Relaxed));
         self.failed = self.failed.wrapping_add(counters.failed.load(Relaxed));
+        self.held = self.held.wrapping_add(counters.held.load(Relaxed));
         self.bytes = self.bytes.wrapping_add(counters.bytes.load(Relaxed));
         self.nanos = self.nanos.wrapping_add(counters.nanos.load(Relaxed));
         self.longest_nanos = self.longest_nanos.max(counters.longest_nanos.load(Relaxed));
@@ -256,8 +257,7 @@ impl Totals {
         for counters in queues {
             totals.reads.add(&counters.reads);
             totals.writes.add(&counters.writes);
-            let fetched = counters.fetched.iter().map(|slot| slot.load(Relaxed));
-            for age in fetched.filter(|at| *at != 0).map(|at| now.since(Moment(at))) {
+            for age in counters.tags.moments().map(|since| now.since(since)) {
                 totals.in_flight = totals.in_flight.wrapping_add(1);
                 totals.oldest_nanos = totals.oldest_nanos.max(Some(age));
             }
@@ -338,6 +338,7 @@ pub fn unix_seconds(time: SystemTime) -> f64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use srb_proto::descriptor::{Generation, Submission, Tag};
 
     proptest! {
         #[test]
@@ -360,20 +361,22 @@ mod tests {
         a.completed(Op::Read, 98, 98 * 512, 10_000);
         b.completed(Op::Read, 2, 1024, 5_000_000);
         b.failed(Op::Write);
-        b.begin(Tag(3), Moment(1_000));
-        b.begin(Tag(4), Moment(1_000));
-        assert!(b.is_in_flight(Tag(3)));
-        assert!(!b.is_in_flight(Tag(4)), "there is no such tag");
-        let totals = Totals::of([&a, &b], Moment(5_000));
+        a.held(Op::Write);
+        let moment = |nanos| Moment::from_nanos(nanos).expect("not zero");
+        let (tag, generation) = (Tag(3), Generation(1));
+        let request =
+            Submission { tag, generation, op: Op::Read, repeated: false, arg: 0, len: 512 };
+        b.tags.begin(&request, 0, moment(1_000));
+        let totals = Totals::of([&a, &b], moment(5_000));
         assert_eq!((totals.reads.completed, totals.reads.bytes), (100, 98 * 512 + 1024));
         assert_eq!((totals.writes.failed, totals.reads.failed), (1, 0));
+        assert_eq!((totals.writes.held, totals.reads.held), (1, 0));
         assert_eq!((totals.in_flight, totals.oldest_nanos), (1, Some(4_000)));
         let latency = totals.reads.latency();
         assert_eq!((latency.max_us, latency.p99_us), (5_000, 5_000));
         assert!((10..=12).contains(&latency.p50_us), "{latency:?}");
-        assert_eq!(b.end(Tag(3)), Some(Moment(1_000)));
-        assert_eq!(b.end(Tag(3)), None);
-        assert_eq!(Totals::of([&b], Moment(5_000)).oldest_nanos, None);
+        assert_eq!(b.tags.end(tag), Some(moment(1_000)));
+        assert_eq!(Totals::of([&b], moment(5_000)).oldest_nanos, None);
         assert_eq!(OpTotals::default().latency(), Latency::default());
     }
 
@@ -383,7 +386,10 @@ mod tests {
         let mut metric = page.metric("srb_x_seconds", "histogram", "Of x.");
         let counters = Counters::new(1);
         counters.completed(Op::Read, 2, 0, 3_000);
-        metric.histogram(&[("device", "a\"b\\")], &Totals::of([&counters], Moment(1)).reads);
+        metric.histogram(
+            &[("device", "a\"b\\")],
+            &Totals::of([&counters], Clock::start().now()).reads,
+        );
         let text = page.into_text();
         assert!(text.starts_with("# HELP srb_x_seconds Of x.\n# TYPE srb_x_seconds histogram\n"));
         let device = r#"device="a\"b\\""#;

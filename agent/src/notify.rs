@@ -3,16 +3,22 @@
 //!
 //! Called from the main thread; without a `NOTIFY_SOCKET` in the environment nothing happens.
 
+use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+use tokio::time::{interval, MissedTickBehavior};
 
 /// All devices that the module has are served.
 pub const READY: &str = "READY=1";
 /// The agent is about to end.
 pub const STOPPING: &str = "STOPPING=1";
+/// The main thread is not stuck.
+const ALIVE: &str = "WATCHDOG=1";
 
 /// Sends `state` to the supervisor, if there is one.
 pub fn notify(state: &str) {
@@ -20,6 +26,38 @@ pub fn notify(state: &str) {
         if let Err(error) = send(&socket, state) {
             tracing::warn!("cannot tell the supervisor {state}: {error}");
         }
+    }
+}
+
+/// Tells the supervisor that this thread is alive, twice in each period that it asks for; never, if
+/// it does not ask. `takes_over`: the supervisor may have started somebody else, whose child this
+/// process is, and was told that it is the main one now.
+pub async fn keep_alive(takes_over: bool) -> Infallible {
+    let [period, pid] = ["WATCHDOG_USEC", "WATCHDOG_PID"].map(std::env::var_os);
+    match half_period(period.as_deref(), pid.as_deref(), takes_over) {
+        Some(period) => repeat(period, || notify(ALIVE)).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Half of what sd_watchdog_enabled(3) makes of the two variables.
+fn half_period(micros: Option<&OsStr>, pid: Option<&OsStr>, takes_over: bool) -> Option<Duration> {
+    let number = |text: &OsStr| text.to_str()?.parse::<u64>().ok();
+    let is_asked = match pid {
+        Some(pid) => takes_over || number(pid) == Some(std::process::id().into()),
+        None => true,
+    };
+    let micros = micros.and_then(number).filter(|micros| *micros > 0 && is_asked)?;
+    Some(Duration::from_micros(micros / 2))
+}
+
+async fn repeat(period: Duration, mut tell: impl FnMut()) -> Infallible {
+    // A period of zero is none.
+    let mut ticks = interval(period.max(Duration::from_micros(1)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        tell();
     }
 }
 
@@ -34,6 +72,31 @@ fn send(socket: &OsStr, state: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_watchdog_is_of_the_process_that_it_names() {
+        let me = std::process::id().to_string();
+        let period = |micros: &str, pid: Option<&str>, takes_over| {
+            half_period(Some(OsStr::new(micros)), pid.map(OsStr::new), takes_over)
+        };
+        let second = Some(Duration::from_secs(1));
+        assert_eq!(period("2000000", None, false), second);
+        assert_eq!(period("2000000", Some(&me), false), second);
+        assert_eq!(period("2000000", Some("1"), false), None);
+        assert_eq!(period("2000000", Some("1"), true), second);
+        for nonsense in ["0", "", "-1", "soon"] {
+            assert_eq!(period(nonsense, None, false), None, "{nonsense:?}");
+        }
+        assert_eq!(half_period(None, Some(OsStr::new(&me)), true), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn signs_of_life_keep_coming() {
+        let mut count = 0;
+        let signs = repeat(Duration::from_secs(10), || count += 1);
+        assert!(tokio::time::timeout(Duration::from_secs(95), signs).await.is_err());
+        assert_eq!(count, 10, "at once, and each ten seconds");
+    }
 
     #[test]
     fn by_path_and_by_abstract_name() {

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use crate::errors::{ErrorKind, RequestError};
 use crate::null;
 use crate::repository::{Repository, Route};
-use crate::rest::{budget, Client, Io, Operation, Watch};
+use crate::rest::{budget, Client, Io, Operation, Progress, Watch};
 use crate::volume::{Asker, Direction, Landing, Permit, Volume};
 use crate::window::Window;
 
@@ -47,6 +47,21 @@ impl Pipeline {
         window: &Window,
         len: usize,
     ) -> Result<(), RequestError> {
+        self.read_observed(volume, offset_bytes, window, len, None).await
+    }
+
+    /// [`Self::read`] that notes for others how far it is.
+    ///
+    /// # Errors
+    /// Those of [`Self::read`].
+    pub async fn read_observed(
+        &self,
+        volume: &Volume,
+        offset_bytes: u64,
+        window: &Window,
+        len: usize,
+        progress: Option<&Progress>,
+    ) -> Result<(), RequestError> {
         if let Some(done) = self.read_at_once(window, len) {
             return done;
         }
@@ -57,7 +72,7 @@ impl Pipeline {
         let operation = Operation::Read(io);
         let Turn { permit: _permit, since_ms } =
             self.turn(&io, &operation, Direction::Read, Asker::Read).await?;
-        let watch = Watch { since_ms, ..Watch::default() };
+        let watch = Watch { progress, landing: None, since_ms };
         self.client.run_watched(&operation, watch).await.map(drop)
     }
 
@@ -77,6 +92,22 @@ impl Pipeline {
         window: &Window,
         len: usize,
         repeated: bool,
+    ) -> Result<(), RequestError> {
+        self.write_observed(volume, offset_bytes, window, len, repeated, None).await
+    }
+
+    /// [`Self::write`] that notes for others how far it is.
+    ///
+    /// # Errors
+    /// Those of [`Self::write`].
+    pub async fn write_observed(
+        &self,
+        volume: &Volume,
+        offset_bytes: u64,
+        window: &Window,
+        len: usize,
+        repeated: bool,
+        progress: Option<&Progress>,
     ) -> Result<(), RequestError> {
         if let Some(done) = self.write_at_once(window, len) {
             return done;
@@ -98,7 +129,7 @@ impl Pipeline {
             if repeated {
                 landing.abandon_try();
             }
-            let watch = Watch { landing: Some(&landing), since_ms, progress: None };
+            let watch = Watch { landing: Some(&landing), since_ms, progress };
             self.client.run_watched(&operation, watch).await?;
             drop(permit);
             if !landing.is_contested() {

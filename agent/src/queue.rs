@@ -80,6 +80,14 @@ impl Device {
         Ok(self.size_bytes())
     }
 
+    /// Whether the module keeps requests that no server has answered. Asks the module, which fails
+    /// those that it has kept for long enough without giving them out again.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        let info = self.session.device(self.index).ok().flatten();
+        info.is_some_and(|info| info.attachment == self.attachment && info.policy_secs != 0)
+    }
+
     fn reaches(&self, end: u64) -> Result<bool, Ended> {
         Ok(end <= self.size_bytes() || end <= self.refresh_size()?)
     }
@@ -106,7 +114,9 @@ pub struct Fetched {
 pub enum Outcome {
     /// Well.
     Done,
-    /// No server answered as one that works: the device's policy decides.
+    /// No server answered as one that works; the module holds the request for a later try.
+    Held(i32),
+    /// The same, and the device's policy is to fail it.
     MayPass(i32),
     /// For good.
     Failed(i32),
@@ -172,6 +182,12 @@ impl Queue {
         &self.device
     }
 
+    /// Its number among the device's queues.
+    #[must_use]
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
     /// The windows, by tag.
     #[must_use]
     pub fn windows(&self) -> &Rc<[Window]> {
@@ -215,7 +231,7 @@ impl Queue {
                     }
                     None => {
                         if let Some(counters) = self.counters() {
-                            counters.begin(fetched.submission.tag, now);
+                            counters.tags.begin(&fetched.submission, fetched.offset, now);
                         }
                         start(self, fetched);
                         continue;
@@ -273,7 +289,7 @@ impl Queue {
         let Some(window) = self.windows.get(tag.index()) else {
             return Ok(Err("no such tag"));
         };
-        if self.counters().is_none_or(|counters| counters.is_in_flight(tag)) {
+        if self.counters().is_none_or(|counters| counters.tags.is_in_flight(tag)) {
             return Ok(Err("the tag is in flight"));
         }
         if !matches!(op, Op::Read | Op::Write) {
@@ -314,11 +330,15 @@ impl Queue {
         let Some(counters) = self.counters() else {
             return;
         };
-        let since = counters.end(tag).unwrap_or(now);
+        let since = counters.tags.end(tag).unwrap_or(now);
         let (transient, errno, len) = match outcome {
             Outcome::Done => {
                 counters.completed(op, 1, len.into(), now.since(since));
                 (false, 0, len)
+            }
+            Outcome::Held(errno) => {
+                counters.held(op);
+                (true, errno, 0)
             }
             Outcome::MayPass(errno) => {
                 counters.failed(op);

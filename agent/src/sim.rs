@@ -223,6 +223,16 @@ impl SimModule {
         }
     }
 
+    /// Sets what the module says of a device's policy, as [`Policy::to_secs`] has it. It holds
+    /// nothing: whoever submitted a request is told that it would be.
+    ///
+    /// [`Policy::to_secs`]: srb_proto::command::Policy::to_secs
+    pub fn set_policy(&self, device: u32, secs: i64) {
+        if let Some(device) = self.table().devices.get(&device) {
+            lock(&device.info).policy_secs = secs;
+        }
+    }
+
     /// Asks the agent for a control operation and waits.
     #[must_use]
     pub fn control(&self, op: Op, arg: u64, payload: &[u8]) -> Reply {

@@ -6,6 +6,7 @@
 //! | `GET /status` | [`Status`] |
 //! | `GET /urls` | [`Urls`] |
 //! | `GET /devices` | [`Devices`] |
+//! | `GET /inflight` | [`InFlight`] |
 //! | `GET /volumes` | [`Volumes`], after asking a server |
 //! | `GET /errors` | [`Errors`], from memory |
 //!
@@ -24,6 +25,8 @@ pub const STATUS_PATH: &str = "/status";
 pub const URLS_PATH: &str = "/urls";
 /// Path of [`Devices`].
 pub const DEVICES_PATH: &str = "/devices";
+/// Path of [`InFlight`].
+pub const INFLIGHT_PATH: &str = "/inflight";
 /// Path of [`Volumes`].
 pub const VOLUMES_PATH: &str = "/volumes";
 /// Path of [`Errors`].
@@ -166,6 +169,8 @@ pub struct DeviceStatus {
     pub written_bytes: u64,
     /// Requests that were failed.
     pub errors: u64,
+    /// Times that a request went back to the module to be held, for no server answered.
+    pub held: u64,
     /// Tries beyond the first one of each request.
     pub retries: u64,
     /// Of the reads.
@@ -186,6 +191,43 @@ pub struct Latency {
     pub p99_us: u64,
     /// The longest.
     pub max_us: u64,
+}
+
+/// Answer to `GET /inflight`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct InFlight {
+    /// Those that the agent has taken from the module and not completed, the oldest first. What it
+    /// completes at once is not among them.
+    pub requests: Vec<RequestStatus>,
+}
+
+/// One request on its way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RequestStatus {
+    /// Name of the disk.
+    pub device: String,
+    /// Queue of the device, the number of its worker.
+    pub queue: u32,
+    /// Tag in the queue.
+    pub tag: u16,
+    /// `read` or `write`.
+    pub op: String,
+    /// Where on the volume, in bytes.
+    pub offset: u64,
+    /// Bytes.
+    pub len: u32,
+    /// Since the agent took it.
+    pub age_us: u64,
+    /// Tries so far, the one under way included. 0: it waits for its turn, behind others or behind
+    /// a write to the same blocks that may still land.
+    pub tries: u32,
+    /// The URL that is tried, or was tried last; none before the first try, or if the list of URLs
+    /// has changed since.
+    pub url: Option<String>,
+    /// Why the try before failed, for people; none if none has.
+    pub last: Option<String>,
 }
 
 /// Answer to `GET /volumes`.

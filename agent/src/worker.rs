@@ -265,15 +265,22 @@ impl Request {
     fn new(queue: &Queue, fetched: Fetched, pipeline: &Rc<Pipeline>) -> Self {
         let Fetched { submission, offset } = fetched;
         let (pipeline, windows) = (Rc::clone(pipeline), Rc::clone(queue.windows()));
-        let volume = queue.device().volume.clone();
+        let (device, number) = (Arc::clone(queue.device()), queue.number());
         let transfer = Box::pin(async move {
             let repeated = submission.repeated;
             let (len, tag) = (submission.len as usize, submission.tag.index());
             // INVARIANT: `Queue::fetch` has seen that the tag has a window.
             let Some(window) = windows.get(tag) else { return Ok(()) };
+            let counters = device.counters.get(number);
+            let progress = counters.and_then(|counters| counters.tags.progress(submission.tag));
+            let volume = &device.volume;
             match submission.op {
-                Op::Write => pipeline.write(&volume, offset, window, len, repeated).await,
-                _ => pipeline.read(&volume, offset, window, len).await,
+                Op::Write => {
+                    let write =
+                        pipeline.write_observed(volume, offset, window, len, repeated, progress);
+                    write.await
+                }
+                _ => pipeline.read_observed(volume, offset, window, len, progress).await,
             }
         });
         Self { device: queue.device().index, submission, offset, transfer }
@@ -405,8 +412,9 @@ impl State {
         let Some(Some(queue)) = self.queues.get_mut(device as usize) else { return };
         let outcome = match &result {
             Ok(()) => Outcome::Done,
-            Err(error) if error.may_pass() => Outcome::MayPass(error.errno()),
-            Err(error) => Outcome::Failed(error.errno()),
+            Err(error) if !error.may_pass() => Outcome::Failed(error.errno()),
+            Err(error) if queue.device().holds() => Outcome::Held(error.errno()),
+            Err(error) => Outcome::MayPass(error.errno()),
         };
         queue.complete(&submission, outcome, self.now);
         if !mem::replace(&mut queue.is_dirty, true) {
@@ -415,6 +423,11 @@ impl State {
         if let Err(error) = result {
             let what = if submission.op == Op::Write { "write" } else { "read" };
             let (name, volume) = (&queue.device().name, queue.device().volume.name());
+            if let Outcome::Held(_) = outcome {
+                // No failure: the request comes again, and the module says so once for all of them.
+                tracing::debug!("{name}: {what} at {offset} is held: {error}");
+                return;
+            }
             self.failures.note(what, Some(volume), &error);
             if let Some(held) = self.limit.pass() {
                 let len = submission.len;

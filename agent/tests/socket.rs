@@ -4,17 +4,19 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use srb_agent::sim::{Request, RunningAgent, SimModule};
-use srb_agent::status::{Devices, Errors, Refused, Status, UrlState, Urls, Volumes};
+use srb_agent::status::{
+    DeviceStatus, Devices, Errors, InFlight, Refused, Status, UrlState, Urls, Volumes,
+};
 use srb_playground::Playground;
 use srb_proto::descriptor::Op;
 use tempfile::TempDir;
@@ -129,6 +131,104 @@ fn requests_in_flight_show_their_age() {
 }
 
 #[test]
+fn each_request_in_flight_is_told() {
+    let setup = start();
+    let Setup { module, agent, .. } = &setup;
+    assert_eq!(read::<InFlight>(agent.socket(), "/inflight"), InFlight::default());
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", silent.local_addr().expect("bound"));
+    module.configure(|parameters| parameters.urls = vec![url.clone()]);
+    let disk = module.attach("disk1", "vol", 1 << 20).expect("attached");
+    let (replies, _answers) = mpsc::channel();
+    module.submit(disk, 1, [Request::new(Op::Read, 8, 8192, &replies)]);
+    thread::sleep(Duration::from_millis(60));
+    let write = Request::new(Op::Write, 256, 512, &replies).with_payload(vec![1; 512]);
+    module.submit(disk, 0, [write]);
+    thread::sleep(Duration::from_millis(60));
+    let found = read::<InFlight>(agent.socket(), "/inflight").requests;
+    let told: Vec<_> =
+        found.iter().map(|it| (&*it.device, it.queue, &*it.op, it.offset, it.len)).collect();
+    assert_eq!(told, [("disk1", 1, "read", 4096, 8192), ("disk1", 0, "write", 131_072, 512)]);
+    let tries: Vec<_> =
+        found.iter().map(|it| (it.tries, it.url.as_deref(), it.last.as_deref())).collect();
+    assert_eq!(tries, [(1, Some(&*url), None), (1, Some(&*url), None)]);
+    assert!((100_000..5_000_000).contains(&found[0].age_us), "{found:?}");
+    assert!((50_000..found[0].age_us).contains(&found[1].age_us), "{found:?}");
+    assert_eq!(module.detach(disk).status, 0);
+    assert_eq!(read::<InFlight>(agent.socket(), "/inflight"), InFlight::default());
+}
+
+/// Answers each connection but the last one with 503, and keeps that one waiting.
+fn busy_server(answers: usize) -> (String, thread::JoinHandle<UnansweredConnection>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    let serving = thread::spawn(move || {
+        for _ in 0..answers {
+            let (mut stream, _) = listener.accept().expect("a client");
+            let mut head = [0; 4096];
+            let _ = stream.read(&mut head).expect("a request");
+            let text = "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            stream.write_all(text.as_bytes()).expect("answered");
+        }
+        let (stream, _) = listener.accept().expect("a client");
+        UnansweredConnection { _stream: stream, _listener: listener }
+    });
+    (url, serving)
+}
+
+struct UnansweredConnection {
+    _stream: TcpStream,
+    _listener: TcpListener,
+}
+
+#[test]
+fn tries_in_flight_are_told_and_why_the_last_one_failed() {
+    let setup = start();
+    let Setup { module, agent, .. } = &setup;
+    let (url, serving) = busy_server(2);
+    module.configure(|parameters| {
+        parameters.urls = vec![url.clone()];
+        parameters.thread_pool_size = 1;
+    });
+    let disk = module.attach("disk1", "vol", 1 << 20).expect("attached");
+    let (replies, _answers) = mpsc::channel();
+    module.submit(disk, 0, (0..2).map(|i| Request::new(Op::Read, i * 8, 4096, &replies)));
+    let _unanswered = serving.join().expect("the last try");
+    let found = read::<InFlight>(agent.socket(), "/inflight").requests;
+    let mut tries: Vec<_> =
+        found.iter().map(|it| (it.tries, it.url.as_deref(), it.last.as_deref())).collect();
+    tries.sort();
+    let third = (3, Some(&*url), Some("server failed (503)"));
+    assert_eq!(tries, [(0, None, None), third], "one at a server, one waits for its turn");
+    assert_eq!(module.detach(disk).status, 0);
+}
+
+#[test]
+fn what_the_policy_holds_is_no_error() {
+    let setup = start();
+    let Setup { module, agent, .. } = &setup;
+    let gone = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
+    module.configure(|parameters| {
+        parameters.urls = vec![format!("http://{gone}")];
+        parameters.nb_req_retries = 0;
+    });
+    let disk = module.attach("disk1", "vol", 1 << 20).expect("attached");
+    let status =
+        || -> DeviceStatus { read::<Devices>(agent.socket(), "/devices").devices.swap_remove(0) };
+    module.set_policy(disk, -1);
+    assert_eq!(module.read(disk, 0, 0, 512).status, -nix::libc::ECONNREFUSED);
+    assert_eq!((status().held, status().errors), (1, 0));
+    assert_eq!(read::<Errors>(agent.socket(), "/errors"), Errors::default());
+    let (_, _, page) = ask(agent.socket(), "GET", "/metrics");
+    let line = r#"srb_requests_held_total{device="disk1",volume="vol",op="read"} 1"#;
+    assert!(page.lines().any(|found| found == line), "{page}");
+    module.set_policy(disk, 0);
+    assert_eq!(module.read(disk, 0, 0, 512).status, -nix::libc::ECONNREFUSED);
+    assert_eq!((status().held, status().errors), (1, 1));
+    assert_eq!(read::<Errors>(agent.socket(), "/errors").errors.len(), 1);
+}
+
+#[test]
 fn metrics_are_what_prometheus_reads() {
     let setup = start();
     let Setup { module, agent, .. } = &setup;
@@ -229,7 +329,7 @@ fn a_stale_socket_is_replaced_and_a_folder_made() {
 }
 
 #[test]
-fn without_its_socket_the_agent_serves_all_the_same() {
+fn without_its_socket_the_agent_serves_and_takes_it_when_it_can() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = RunningAgent::config(folder.path());
     let taken = UnixListener::bind(&config.socket).expect("bound");
@@ -238,9 +338,14 @@ fn without_its_socket_the_agent_serves_all_the_same() {
     let agent = RunningAgent::start(&module, config);
     let disk = module.attach("disk1", "v", 1 << 20).expect("attached");
     assert_eq!(module.read(disk, 0, 0, 512).status, 0);
-    agent.stop().expect("an end without error");
     assert!(folder.path().join("agent.sock").exists(), "it is somebody else's");
     drop(taken);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while UnixStream::connect(agent.socket()).is_err() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(ask(agent.socket(), "GET", "/healthz").0, 200);
+    agent.stop().expect("an end without error");
 }
 
 #[test]

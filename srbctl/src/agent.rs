@@ -14,7 +14,8 @@ use nix::sys::socket::{self, sockopt, AddressFamily, SockFlag, SockType, UnixAdd
 use nix::sys::time::{TimeVal, TimeValLike};
 use serde::de::DeserializeOwned;
 use srb_agent::status::{
-    ErrorInfo, Errors, Failure, Refused, Status, Volumes, ERRORS_PATH, STATUS_PATH, VOLUMES_PATH,
+    ErrorInfo, Errors, Failure, InFlight, Refused, Status, Volumes, ERRORS_PATH, INFLIGHT_PATH,
+    STATUS_PATH, VOLUMES_PATH,
 };
 
 /// For what the agent answers from memory.
@@ -61,6 +62,11 @@ impl Agent {
     /// Everything at a glance.
     pub(crate) fn status(&self) -> Result<Status, AgentError> {
         self.ask(STATUS_PATH, MEMORY_TIMEOUT)
+    }
+
+    /// The requests that it has, the oldest first.
+    pub(crate) fn in_flight(&self) -> Result<InFlight, AgentError> {
+        self.ask(INFLIGHT_PATH, MEMORY_TIMEOUT)
     }
 
     /// Every volume of the repository; asks a server.

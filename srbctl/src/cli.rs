@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use srb_agent::status::DEFAULT_SOCKET;
-use srb_proto::command::{check_device_name, check_volume_name, parse_size};
+use srb_proto::command::{check_device_name, check_volume_name, parse_size, Policy};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -19,6 +19,8 @@ Examples:
   srbctl status                             all of it on one screen
   srbctl volume extend vol1 20G             grow it, attached or not
   srbctl detach disk1                       the volume stays on the store
+  srbctl inflight                           what is waited for
+  srbctl device policy disk1 queue          wait while no server answers, instead of failing
   srbctl status --json | jq '.devices[] | select(.errors > 0) | .name'
 
 Exit status:
@@ -45,11 +47,35 @@ JSON:
   urls     [{url}], and from the agent state (up, down, unknown), reason, active, requests, errors,
            latency_us, read_latency_us, probes, hedged, hedge_wins, last_error; null when they
            cannot be read
-  devices  [{name, volume, size_bytes, urls, log_level}], and from the agent attachment, in_flight,
-           oldest_age_ms, reads, writes, read_bytes, written_bytes, errors, retries, read_latency
-           and write_latency {mean_us, p50_us, p99_us, max_us}
+  devices  [{name, volume, size_bytes, urls, log_level, policy}], and from the agent attachment,
+           in_flight, oldest_age_ms, reads, writes, read_bytes, written_bytes, errors, held,
+           retries, read_latency and write_latency {mean_us, p50_us, p99_us, max_us}
   notes    what could not be read, and why
 Fields of the agent are absent when it does not answer. Fields are added, never changed.";
+
+const DETACH_HELP: &str = "\
+--force pulls the device out, as if it were a disk: requests in flight fail, a file system on it
+sees its disk die, and what the kernel has not written yet is lost. It is for a device that nobody
+will get back, when neither umount nor ending the processes helps. Who lost it is said; they keep a
+dead device until they let go of it.
+
+JSON, with --force:
+  device, openers [{description, remedy}]";
+
+const INFLIGHT_HELP: &str = "\
+TRIES 0 is a request that waits for its turn: behind thread_pool_size others, or behind a write to
+the same blocks that may still land. LAST says why the try before failed.
+
+Requests that the agent does not have are counted by the kernel, which keeps them until an agent
+comes (agent_grace), a server answers (srbctl device policy) or there is room for them: a note says
+how many there are. Without an agent there are these counts alone.
+
+JSON:
+  requests  [{device, queue, tag, op, offset, len, age_us, tries, url, last}]; null when no agent
+            answers; url and last are null before the first try and the first failure
+  devices   [{name, reads, writes, waiting}]: what the kernel counts, reads and writes that the
+            agent was given, and those that wait for it
+  notes     what could not be read, and why";
 
 const LIST_HELP: &str = "\
 On a terminal there is a header; in a pipe there is none, and a missing value is a dash.";
@@ -111,10 +137,27 @@ pub(crate) enum Command {
     /// Detach a device; its volume stays on the store
     ///
     /// Refused while somebody has the device or a partition of it open: who that is, is said.
+    #[command(after_long_help = DETACH_HELP)]
     Detach {
         /// Name of the device, without /dev/
         #[arg(value_parser = device_name)]
         device: String,
+        /// Take it from whoever has it open: what is not on the store yet is lost
+        #[arg(long)]
+        force: bool,
+    },
+    /// The attached devices
+    #[command(subcommand)]
+    Device(DeviceCommand),
+    /// Show the requests that the agent has taken and not completed, the oldest first
+    #[command(after_long_help = INFLIGHT_HELP)]
+    Inflight {
+        /// Those of one device
+        #[arg(value_parser = device_name)]
+        device: Option<String>,
+        /// Those that the agent took longer ago than this
+        #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+        older_than: u64,
     },
     /// Show or set the module's parameters
     ///
@@ -172,6 +215,38 @@ Examples:
         /// As they were added, or as srbctl url list shows them
         #[arg(required = true, value_name = "URL")]
         urls: Vec<String>,
+    },
+}
+
+/// What is to be done with devices.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeviceCommand {
+    /// List the devices, with volume, size and policy
+    #[command(after_long_help = format!("{LIST_HELP}\n
+JSON:
+  devices  [{{name, volume, size_bytes, urls, log_level, policy}}]"))]
+    List,
+    /// Show or set what becomes of requests that no server answers
+    ///
+    /// fail gives them an error, after their tries. queue holds them until a server answers,
+    /// however long that takes; queue=SECONDS does so for that long. Whoever uses the device waits
+    /// meanwhile. A change holds at once, for requests that are held already, too. Devices begin
+    /// with the policy that srbctl params shows.
+    #[command(after_long_help = "\
+Examples:
+  srbctl device policy disk1             what it is
+  srbctl device policy disk1 queue=600   ten minutes without a server are survived
+  srbctl device policy disk1 fail        let go of what is held, with an error
+
+JSON:
+  device, policy")]
+    Policy {
+        /// Name of the device, without /dev/
+        #[arg(value_parser = device_name)]
+        device: String,
+        /// fail, queue or queue=SECONDS
+        #[arg(value_parser = policy)]
+        policy: Option<Policy>,
     },
 }
 
@@ -256,6 +331,10 @@ fn device_name(text: &str) -> Result<String, &'static str> {
     name(text, check_device_name)
 }
 
+fn policy(text: &str) -> Result<Policy, &'static str> {
+    Policy::parse(text.as_bytes()).map_err(|error| error.reason())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -278,6 +357,8 @@ mod tests {
             (&["attach", "a", "/dev/sda"], "without /dev/"),
             (&["attach", "a", "b!c"], "may have letters, digits"),
             (&["detach", ""], "the name is empty"),
+            (&["device", "policy", "disk1", "hold"], "a policy is fail, queue or queue=SECONDS"),
+            (&["device", "policy", "disk1", "queue=0"], "a number from 1 to 86400"),
         ] {
             let words = std::iter::once("srbctl").chain(words.iter().copied());
             let error = Cli::try_parse_from(words).expect_err("refused").to_string();

@@ -12,6 +12,7 @@ use srb_proto::layout::MAX_DEVICES;
 
 use crate::error::Error;
 use crate::openers;
+use crate::operation::Operation;
 use crate::output::human_size;
 use crate::params;
 use crate::sysfs::{CommandError, CommandFile, Device};
@@ -20,92 +21,8 @@ use crate::Host;
 /// How many of those who have a device open are named.
 const MAX_OPENERS: usize = 8;
 
-/// Something that the module was asked for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Operation<'a> {
-    /// `add_urls`, with one URL.
-    AddUrl(&'a str),
-    /// `remove_urls`, with one URL.
-    RemoveUrl(&'a str),
-    /// `urls`
-    ListUrls,
-    /// `volumes`, or the agent's listing.
-    ListVolumes,
-    /// `create`
-    Create {
-        /// Name.
-        volume: &'a str,
-    },
-    /// `extend`
-    Extend {
-        /// Name.
-        volume: &'a str,
-        /// The new size.
-        size_bytes: u64,
-    },
-    /// `destroy`
-    Destroy {
-        /// Name.
-        volume: &'a str,
-    },
-    /// `attach`
-    Attach {
-        /// Name.
-        volume: &'a str,
-        /// Name.
-        device: &'a str,
-    },
-    /// `detach`
-    Detach {
-        /// Name.
-        device: &'a str,
-    },
-    /// All parameters.
-    ListParameters,
-    /// One parameter.
-    SetParameter {
-        /// Name.
-        name: &'a str,
-        /// The new value.
-        value: &'a str,
-    },
-}
-
 /// Cause and remedy.
 type Explained = (String, Option<String>);
-
-impl Operation<'_> {
-    /// What was asked for, after "cannot".
-    fn asked(self) -> String {
-        match self {
-            Self::AddUrl(url) => format!("add {url}"),
-            Self::RemoveUrl(url) => format!("remove {url}"),
-            Self::ListUrls => "list the URLs".to_owned(),
-            Self::ListVolumes => "list the volumes".to_owned(),
-            Self::Create { volume } => format!("create {volume}"),
-            Self::Extend { volume, size_bytes } => {
-                format!("extend {volume} to {}", human_size(size_bytes))
-            }
-            Self::Destroy { volume } => format!("destroy {volume}"),
-            Self::Attach { volume, device } => format!("attach {volume} as {device}"),
-            Self::Detach { device } => format!("detach {device}"),
-            Self::ListParameters => "read the parameters".to_owned(),
-            Self::SetParameter { name, value } => format!("set {name} to {value}"),
-        }
-    }
-
-    /// The volume whose failures the agent is asked for; `None` if it has no part in this.
-    fn agents_part(self) -> Option<Option<String>> {
-        match self {
-            Self::Create { volume }
-            | Self::Extend { volume, .. }
-            | Self::Destroy { volume }
-            | Self::Attach { volume, .. } => Some(Some(volume.to_owned())),
-            Self::ListVolumes => Some(None),
-            _ => None,
-        }
-    }
-}
 
 /// Gives the module one command, and explains what it has against it.
 pub(crate) fn send(
@@ -173,11 +90,20 @@ pub(crate) fn refused(host: &Host, operation: Operation<'_>, errno: Errno) -> Ex
         Operation::AddUrl(_) | Operation::RemoveUrl(_) => url(host, operation, errno),
         Operation::Attach { volume, device } => attach(host, volume, device, errno),
         Operation::Detach { device } => detach(host, device, errno),
+        Operation::ForceDetach { device } => force_detach(host, device, errno),
+        Operation::ListRequests { device } if errno == Errno::ENOENT => {
+            not_attached(host, device, "inflight")
+        }
+        Operation::ShowPolicy { device } | Operation::SetPolicy { device, .. }
+            if errno == Errno::ENOENT =>
+        {
+            not_attached(host, device, "device policy")
+        }
         Operation::SetParameter { name, value } => parameter(name, value, errno),
         Operation::Create { volume }
         | Operation::Extend { volume, .. }
         | Operation::Destroy { volume } => self::volume(host, operation, volume, errno),
-        Operation::ListUrls | Operation::ListVolumes | Operation::ListParameters => None,
+        _ => None,
     };
     special.unwrap_or_else(|| common(host, errno))
 }
@@ -326,29 +252,34 @@ fn taken_by(host: &Host, name: &str) -> String {
     }
 }
 
+fn not_attached(host: &Host, device: &str, command: &str) -> Option<Explained> {
+    let devices = host.sysfs.devices();
+    if let Some(other) = devices.iter().find(|other| other.volume == device) {
+        return explained(
+            format!("{device} is a volume; it is attached as {}", other.name),
+            format!("srbctl {command} {}", other.name),
+        );
+    }
+    let cause = match devices.as_slice() {
+        _ if host.sysfs.disk(device).exists() => "it is not a device of srb".to_owned(),
+        [] => "no device is attached".to_owned(),
+        devices => format!("it is not attached; these are: {}", some_names(devices)),
+    };
+    explained(cause, "srbctl status")
+}
+
 fn detach(host: &Host, device: &str, errno: Errno) -> Option<Explained> {
     match errno {
-        Errno::ENOENT => {
-            let devices = host.sysfs.devices();
-            if let Some(other) = devices.iter().find(|other| other.volume == device) {
-                return explained(
-                    format!("{device} is a volume; it is attached as {}", other.name),
-                    format!("srbctl detach {}", other.name),
-                );
-            }
-            let cause = match devices.as_slice() {
-                _ if host.sysfs.disk(device).exists() => "it is not a device of srb".to_owned(),
-                [] => "no device is attached".to_owned(),
-                devices => format!("it is not attached; these are: {}", some_names(devices)),
-            };
-            explained(cause, "srbctl status")
-        }
+        Errno::ENOENT => not_attached(host, device, "detach"),
         Errno::EBUSY => {
             let found = openers::find(&host.sysfs, &host.proc_root, device);
             if found.is_empty() {
                 return explained(
                     "somebody has it open, or another operation on it is under way",
-                    format!("fuser -v /dev/{device}* (also in containers), then again"),
+                    format!(
+                        "fuser -v /dev/{device}* (also in containers), then again{}",
+                        by_force(device)
+                    ),
                 );
             }
             let few = &found[..found.len().min(MAX_OPENERS)];
@@ -357,8 +288,24 @@ fn detach(host: &Host, device: &str, errno: Errno) -> Option<Explained> {
                 causes.push(format!("and {} more", found.len() - few.len()));
             }
             let remedies: Vec<_> = few.iter().map(openers::Opener::remedy).collect();
-            explained(causes.join("; "), remedies.join("; "))
+            explained(causes.join("; "), format!("{}{}", remedies.join("; "), by_force(device)))
         }
+        _ => None,
+    }
+}
+
+/// The way out that costs data.
+fn by_force(device: &str) -> String {
+    format!("; if that cannot be, srbctl detach --force {device}, and lose what is not written yet")
+}
+
+fn force_detach(host: &Host, device: &str, errno: Errno) -> Option<Explained> {
+    match errno {
+        Errno::ENOENT => not_attached(host, device, "detach --force"),
+        Errno::EBUSY => explained(
+            "another operation on it is under way, and did not let itself be interrupted",
+            LOOK_AT_THE_LOG,
+        ),
         _ => None,
     }
 }

@@ -8,9 +8,9 @@
 //! Ctrl-C ends a wait at once.
 //!
 //! - [`cli`]: the words of the command line.
-//! - [`status`], [`url`], [`volume`], [`device`], [`params`]: one file per noun.
+//! - [`status`], [`url`], [`volume`], [`device`], [`inflight`], [`params`]: one file per noun.
 //! - [`sysfs`], [`agent`], [`openers`]: where the facts come from.
-//! - [`explain`]: what an errno means for an operation, and what to do about it.
+//! - [`operation`], [`explain`]: what an errno means for an operation, and what to do about it.
 //! - [`output`], [`error`]: tables, JSON, exit codes.
 
 mod agent;
@@ -18,7 +18,9 @@ mod cli;
 mod device;
 mod error;
 mod explain;
+mod inflight;
 mod openers;
+mod operation;
 mod output;
 mod params;
 mod status;
@@ -29,6 +31,7 @@ mod volume;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 
@@ -81,7 +84,12 @@ fn run(cli: Cli) -> Result<(), Failures> {
         Command::Url(command) => url::run(&host, command),
         Command::Volume(command) => volume::run(&host, &command),
         Command::Attach { volume, device } => device::attach(&host, &volume, &device),
-        Command::Detach { device } => device::detach(&host, &device),
+        Command::Detach { device, force: false } => device::detach(&host, &device),
+        Command::Detach { device, force: true } => device::detach_by_force(&host, &device),
+        Command::Device(command) => device::run(&host, &command),
+        Command::Inflight { device, older_than } => {
+            inflight::show(&host, device.as_deref(), Duration::from_secs(older_than))
+        }
         Command::Params { words } => params::run(&host, &words),
         Command::Completion { shell } => {
             let mut script = Vec::new();

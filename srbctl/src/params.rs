@@ -3,9 +3,11 @@
 
 use serde::Serialize;
 use serde_json::json;
+use srb_proto::command::Policy;
 
 use crate::error::{Error, Failures};
-use crate::explain::{self, Operation};
+use crate::explain;
+use crate::operation::Operation;
 use crate::output::{self, Align, Table};
 use crate::Host;
 
@@ -21,10 +23,12 @@ const fn known(name: &'static str, description: &'static str, range: &'static st
     Known { name, description, range }
 }
 
+/// The one that is no number.
+const POLICY: &str = "policy";
 const LOG_LEVELS: &str = "0 to 7";
 const SECONDS: &str = "1 to 3600 seconds";
 
-const KNOWN: [Known; 7] = [
+const KNOWN: [Known; 8] = [
     known("debug", "log level, 0 (emergency) to 7 (debug)", LOG_LEVELS),
     known("srb_log", "the same as debug", LOG_LEVELS),
     known("req_timeout", "seconds in which a server must answer a request", SECONDS),
@@ -35,6 +39,11 @@ const KNOWN: [Known; 7] = [
         "agent_grace",
         "seconds devices wait for an agent: 0 fails at once, -1 waits for ever",
         "-1 to 86400 seconds",
+    ),
+    known(
+        POLICY,
+        "policy of devices to come, for when no server answers",
+        "fail or queue[=SECONDS]",
     ),
 ];
 
@@ -132,6 +141,12 @@ fn check(parameter: &Parameter, value: &str) -> Result<(), Error> {
     if !parameter.writable {
         return Err(Error::usage(format!("{name} can be set only when the module is loaded"))
             .hint(format!("rmmod srb, then modprobe srb {name}={value} (or insmod srb.ko …)")));
+    }
+    if name == POLICY {
+        let parsed = Policy::parse(value.as_bytes());
+        return parsed
+            .map(drop)
+            .map_err(|error| Error::usage(format!("{name}: {}", error.reason())));
     }
     match range(name) {
         Some(range) if value.parse::<i64>().is_err() => {

@@ -9,12 +9,16 @@ use srb_agent::status::{AgentStatus, DeviceStatus, Status};
 
 use crate::agent::AgentError;
 use crate::error::Failures;
-use crate::explain::{self, Operation};
+use crate::explain;
+use crate::operation::Operation;
 use crate::output::{self, human_micros, human_secs, human_size, shown, Align, Table};
 use crate::params::{self, Parameter};
 use crate::sysfs::{CommandError, Device};
 use crate::url::{self, Url};
 use crate::Host;
+
+/// The policy that is not worth a line.
+const FAIL: &str = "fail";
 
 /// What is shown; a `None` could not be read, and a note says why.
 #[derive(Debug, Serialize)]
@@ -134,6 +138,9 @@ fn write(out: &mut dyn Write, screen: &Screen) -> io::Result<()> {
     } else {
         writeln!(out, "devices  {}", screen.devices.len())?;
         device_table(&screen.devices).write(out, true, "  ")?;
+        for line in screen.devices.iter().filter_map(policy_line) {
+            writeln!(out, "policy   {}", shown(&line))?;
+        }
     }
     for note in &screen.notes {
         writeln!(out, "note     {}", shown(note))?;
@@ -149,6 +156,20 @@ fn agent_line(agent: Option<&AgentStatus>) -> String {
     };
     let up = human_secs(agent.uptime_secs);
     shown(&format!("{}, pid {}, up {up}, {session}", agent.version, agent.pid))
+}
+
+/// What is held, and why, where that is not the plain policy of failing.
+fn policy_line(attached: &Attached) -> Option<String> {
+    let Attached { device, status } = attached;
+    let policy = device.policy.as_deref().unwrap_or(FAIL);
+    let held = status.as_ref().map_or(0, |status| status.held);
+    let times = match held {
+        0 if policy == FAIL => return None,
+        0 => String::new(),
+        1 => "; a request was held once".to_owned(),
+        times => format!("; requests were held {times} times"),
+    };
+    Some(format!("{} {policy}{times}", device.name))
 }
 
 fn device_table(devices: &[Attached]) -> Table<11> {

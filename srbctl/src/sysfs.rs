@@ -31,6 +31,19 @@ pub(crate) struct Device {
     pub(crate) urls: Vec<String>,
     /// 0 to 7.
     pub(crate) log_level: Option<u32>,
+    /// `fail`, `queue` or `queue=SECONDS`.
+    pub(crate) policy: Option<String>,
+}
+
+/// Requests that the kernel has for a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pending {
+    /// Reads that an agent was given.
+    pub(crate) reads: u64,
+    /// Writes that an agent was given.
+    pub(crate) writes: u64,
+    /// Those that were not, or came back to be held.
+    pub(crate) waiting: u64,
 }
 
 /// A parameter as the module has it.
@@ -158,11 +171,39 @@ impl Sysfs {
                     size_bytes: attribute("srb_size").and_then(|text| text.parse().ok()),
                     urls: list(&attribute("srb_urls").unwrap_or_default()),
                     log_level: attribute("srb_debug").and_then(|text| text.parse().ok()),
+                    policy: attribute("srb_policy"),
                 })
             })
             .collect();
         found.sort_by(|a, b| a.name.cmp(&b.name));
         found
+    }
+
+    /// A device's policy.
+    pub(crate) fn policy(&self, device: &str) -> Result<String, CommandError> {
+        let path = self.disk(device).join("srb_policy");
+        read(&path).map_err(|error| self.classify(path, error))
+    }
+
+    /// Opens a device's policy.
+    pub(crate) fn policy_file(&self, device: &str) -> Result<CommandFile, CommandError> {
+        self.open_for_writing(self.disk(device).join("srb_policy"))
+    }
+
+    /// What the kernel has for a device: `inflight` counts what its driver has submitted, `stat` at
+    /// its ninth place everything that was asked and not answered.
+    pub(crate) fn pending(&self, device: &str) -> Option<Pending> {
+        let numbers = |file: &str| {
+            let text = read(&self.disk(device).join(file)).ok()?;
+            text.split_ascii_whitespace()
+                .map(|word| word.parse().ok())
+                .collect::<Option<Vec<u64>>>()
+        };
+        // What is submitted between the two looks is not taken for waiting.
+        let all = *numbers("stat")?.get(8)?;
+        let [reads, writes] = *numbers("inflight")?.as_slice() else { return None };
+        let waiting = all.saturating_sub(reads.saturating_add(writes));
+        Some(Pending { reads, writes, waiting })
     }
 
     /// The directory of a disk or partition.

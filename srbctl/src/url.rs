@@ -8,7 +8,8 @@ use srb_proto::command::parse_urls;
 
 use crate::cli::UrlCommand;
 use crate::error::{Error, Failures};
-use crate::explain::{self, Operation};
+use crate::explain;
+use crate::operation::Operation;
 use crate::output::{self, human_micros, Align, Table};
 use crate::Host;
 

@@ -25,6 +25,7 @@ fn each_command_writes_what_echo_would() {
         (&["volume", "destroy", "vol1"], "destroy", "vol1\n"),
         (&["attach", "vol1", "disk1"], "attach", "vol1 disk1\n"),
         (&["detach", "disk1"], "detach", "disk1\n"),
+        (&["detach", "--force", "disk1"], "detach", "disk1 force\n"),
         (&["volume", "destroy", "--", "-v"], "destroy", "-v\n"),
     ] {
         let site = Site::loaded();
@@ -89,6 +90,8 @@ fn refused(site: &Site, words: &[&str], errno: Errno) -> Outcome {
     let command = match words {
         ["url", _, url] => format!("{url}\n"),
         ["params", assignment] => assignment.split('=').nth(1).expect("a value").to_owned() + "\n",
+        ["detach", "--force", device] => format!("{device} force\n"),
+        ["device", "policy", _, policy] => format!("{policy}\n"),
         ["volume", _, rest @ ..] | ["attach" | "detach", rest @ ..] => rest.join(" ") + "\n",
         _ => unreachable!("no such command"),
     };
@@ -269,7 +272,8 @@ fn detach_says_who_has_it_open() {
         &detach,
         Errno::EBUSY,
         "cannot detach disk1: somebody has it open, or another operation on it is under way",
-        "fuser -v /dev/disk1* (also in containers), then again",
+        "fuser -v /dev/disk1* (also in containers), then again; if that cannot be, srbctl detach \
+         --force disk1, and lose what is not written yet",
     );
     site.file("proc/self/mountinfo", "30 27 259:7 / /mnt/a\\040b rw - ext4 /dev/disk1 rw\n");
     site.file("sys/block/disk1/disk1p1/partition", "1\n");
@@ -279,7 +283,8 @@ fn detach_says_who_has_it_open() {
         &detach,
         Errno::EBUSY,
         "cannot detach disk1: disk1 is mounted on /mnt/a b; disk1p1 is used as swap",
-        "umount '/mnt/a b'; swapoff /dev/disk1p1",
+        "umount '/mnt/a b'; swapoff /dev/disk1p1; if that cannot be, srbctl detach --force disk1, \
+         and lose what is not written yet",
     );
     let many: String =
         (0..20).map(|at| format!("{at} 27 259:7 / /mnt/{at} rw - ext4 /dev/disk1 rw\n")).collect();
@@ -288,6 +293,70 @@ fn detach_says_who_has_it_open() {
     let message = error["message"].to_string();
     assert!(message.contains("/mnt/19; disk1 is mounted on /mnt/18"), "{message}");
     assert!(message.contains("; and 13 more"), "{message}");
+}
+
+#[test]
+fn detach_by_force_says_who_lost_it() {
+    let site = Site::loaded();
+    site.device("disk1", "vol1", 1 << 30);
+    site.file("proc/self/mountinfo", "30 27 259:7 / /mnt rw - ext4 /dev/disk1 rw\n");
+    let detach = ["detach", "disk1", "--force"];
+    let outcome = site.run(&detach);
+    assert_eq!((outcome.code, outcome.out.as_str()), (Some(0), ""));
+    let note = "srbctl: taken away although disk1 is mounted on /mnt (umount /mnt)\n";
+    assert_eq!(outcome.err, note);
+    let outcome = site.run(&[&["--json"], &detach[..]].concat());
+    assert_eq!(outcome.err, "");
+    let openers = json!([{ "description": "disk1 is mounted on /mnt", "remedy": "umount /mnt" }]);
+    assert_eq!(outcome.json(), json!({ "device": "disk1", "openers": openers }));
+    assert_refused(
+        &site,
+        &["detach", "--force", "disk1"],
+        Errno::EBUSY,
+        "cannot detach disk1 by force: another operation on it is under way, and did not let \
+         itself be interrupted",
+        "dmesg | grep srb (the module logs each failure with its reason)",
+    );
+    assert_refused(
+        &site,
+        &["detach", "--force", "vol1"],
+        Errno::ENOENT,
+        "cannot detach vol1 by force: vol1 is a volume; it is attached as disk1",
+        "srbctl detach --force disk1",
+    );
+}
+
+#[test]
+fn the_policy_of_a_device_is_set() {
+    let site = Site::loaded();
+    site.device("disk1", "vol1", 1 << 30);
+    for policy in ["queue", "queue=600", "fail"] {
+        site.file("sys/block/disk1/srb_policy", "");
+        let outcome = site.run(&["device", "policy", "disk1", policy]);
+        assert_eq!((outcome.code, outcome.out.as_str(), outcome.err.as_str()), (Some(0), "", ""));
+        assert_eq!(site.read("sys/block/disk1/srb_policy"), format!("{policy}\n"));
+    }
+    let misused = site.run(&["device", "policy", "disk1", "hold"]);
+    assert_eq!(misused.code, Some(2));
+    assert!(misused.err.contains("a policy is fail, queue or queue=SECONDS"), "{}", misused.err);
+    assert_refused(
+        &site,
+        &["device", "policy", "disk1", "queue"],
+        Errno::EINVAL,
+        "cannot set the policy of disk1 to queue: the module takes it for malformed",
+        "dmesg | grep srb (the module logs each failure with its reason)",
+    );
+    for (device, cause) in [
+        ("disk2", "it is not attached; these are: disk1"),
+        ("vol1", "vol1 is a volume; it is attached as disk1"),
+    ] {
+        let outcome = site.run(&["device", "policy", device]);
+        assert_eq!((outcome.code, outcome.out.as_str()), (Some(1), ""));
+        assert!(outcome.err.contains(cause), "{}", outcome.err);
+        let outcome = site.run(&["inflight", device]);
+        assert_eq!(outcome.code, Some(1));
+        assert!(outcome.err.contains(cause), "{}", outcome.err);
+    }
 }
 
 #[test]
@@ -415,6 +484,11 @@ fn without_the_module_it_says_how_to_load_it() {
         &["params"],
         &["params", "debug=7"],
         &["status"],
+        &["inflight"],
+        &["device", "list"],
+        &["device", "policy", "disk1"],
+        &["device", "policy", "disk1", "queue"],
+        &["detach", "disk1", "--force"],
     ] {
         let outcome = site.run(words);
         assert_eq!((outcome.code, outcome.out.as_str()), (Some(1), ""), "{words:?}");
@@ -454,10 +528,12 @@ fn parameters_are_set_one_write_each() {
     let site = Site::loaded();
     site.file("sys/module/srb/parameters/debug", "");
     site.file("sys/module/srb/parameters/agent_grace", "");
-    let outcome = site.run(&["params", "debug=7", "agent_grace=-1"]);
+    site.file("sys/module/srb/parameters/policy", "");
+    let outcome = site.run(&["params", "debug=7", "agent_grace=-1", "policy=queue=30"]);
     assert_eq!((outcome.code, outcome.out.as_str(), outcome.err.as_str()), (Some(0), "", ""));
     assert_eq!(site.read("sys/module/srb/parameters/debug"), "7\n");
     assert_eq!(site.read("sys/module/srb/parameters/agent_grace"), "-1\n");
+    assert_eq!(site.read("sys/module/srb/parameters/policy"), "queue=30\n");
 }
 
 #[test]
@@ -467,6 +543,8 @@ fn parameters_are_all_checked_before_one_is_set() {
         ("req_timeout=", "req_timeout is a whole number, 1 to 3600 seconds"),
         ("thread_pool_size=16", "thread_pool_size can be set only when the module is loaded"),
         ("thread_pool_size=16", "insmod srb.ko"),
+        ("policy=hold", "policy: a policy is fail, queue or queue=SECONDS"),
+        ("policy=queue=0", "policy: the seconds of a policy are a number from 1 to 86400"),
         ("colour=1", "there is no parameter \"colour\""),
         ("colour", "hint: debug, req_timeout, nb_req_retries"),
     ] {

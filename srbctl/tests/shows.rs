@@ -51,7 +51,7 @@ fn status_on_one_screen() {
         "\
 module   0.1.0
          debug=6 req_timeout=30 nb_req_retries=3 server_conn_timeout=30
-         thread_pool_size=8 agent_grace=-1
+         thread_pool_size=8 agent_grace=-1 policy=fail
 agent    0.1.0, pid 812, up 3h 12m, session 2, 4 queues
 urls     3
   URL       STATE    IN-USE  REQUESTS  ERRORS  LATENCY  REASON
@@ -90,8 +90,99 @@ fn status_without_an_agent() {
     assert_eq!(
         value["devices"][1],
         json!({ "name": "disk2", "volume": "another", "size_bytes": 1536 << 20,
-            "urls": ["http://a/another", "http://b/another"], "log_level": 6 })
+            "urls": ["http://a/another", "http://b/another"], "log_level": 6,
+            "policy": "fail" })
     );
+    assert_eq!(value["notes"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn status_tells_of_policies_that_hold_requests() {
+    let site = site_with_devices();
+    site.file("sys/block/disk2/srb_policy", "queue=30\n");
+    let outcome = site.run(&["status"]);
+    assert!(outcome.out.contains("\npolicy   disk2 queue=30\nnote"), "{}", outcome.out);
+    assert!(!outcome.out.contains("policy   disk1"), "{}", outcome.out);
+    let mut status = agents_status();
+    status["devices"][0]["held"] = json!(12);
+    site.agent(vec![("/status", 200, status)]);
+    let outcome = site.run(&["status"]);
+    let lines = "policy   disk1 fail; requests were held 12 times\npolicy   disk2 queue=30\n";
+    assert!(outcome.out.ends_with(lines), "{}", outcome.out);
+}
+
+#[test]
+fn devices_with_their_policies() {
+    let site = site_with_devices();
+    site.file("sys/block/disk2/srb_policy", "queue\n");
+    let outcome = site.run(&["device", "list"]);
+    assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""));
+    assert_eq!(outcome.out, "disk1  vol1      10G  fail\ndisk2  another  1.5G  queue\n");
+    let value = site.run(&["device", "list", "--json"]).json();
+    assert_eq!(
+        (&value["devices"][1]["policy"], &value["devices"][1]["volume"]),
+        (&json!("queue"), &json!("another"))
+    );
+    assert_eq!(site.run(&["device", "policy", "disk2"]).out, "queue\n");
+    let value = site.run(&["--json", "device", "policy", "disk1"]).json();
+    assert_eq!(value, json!({ "device": "disk1", "policy": "fail" }));
+}
+
+/// `all`: what was asked and not answered; `submitted`: reads and writes.
+fn kernel_counts(site: &Site, device: &str, all: u32, submitted: &str) {
+    let stat = format!("   10 0 80 1 20 0 160 2 {all} 3 4 0 0 0 0 0 0\n");
+    site.file(&format!("sys/block/{device}/stat"), &stat);
+    site.file(&format!("sys/block/{device}/inflight"), submitted);
+}
+
+#[test]
+fn requests_in_flight() {
+    let site = site_with_devices();
+    kernel_counts(&site, "disk1", 7, "       1        1\n");
+    kernel_counts(&site, "disk2", 1, "       0        1\n");
+    let request = |device: &str, age_us: u64, tries: u32| {
+        json!({ "device": device, "queue": 1, "tag": 63, "op": "write", "offset": 4096,
+            "len": 1 << 20, "age_us": age_us, "tries": tries })
+    };
+    let mut oldest = request("disk1", 61_200_000, 3);
+    oldest["url"] = json!("http://a");
+    oldest["last"] = json!("503");
+    let requests = json!({ "requests": [oldest, request("disk2", 1_500, 0),
+        request("disk1", 900, 1)] });
+    site.agent(vec![("/inflight", 200, requests)]);
+    let outcome = site.run(&["inflight"]);
+    assert_eq!(outcome.code, Some(0));
+    assert_eq!(
+        outcome.out,
+        "disk1  1  63  write  4096  1M  61.2s  3  http://a  503\n\
+         disk2  1  63  write  4096  1M  1.5ms  0  -         -\n\
+         disk1  1  63  write  4096  1M  900us  1  -         -\n"
+    );
+    let note = "srbctl: disk1: 5 more, which the agent does not have, wait in the kernel\n";
+    assert_eq!(outcome.err, note);
+    assert_eq!(site.run(&["inflight", "--older-than", "1"]).out.lines().count(), 1);
+    let value = site.run(&["inflight", "disk2", "--json"]).json();
+    assert_eq!(value["requests"].as_array().map(Vec::len), Some(1));
+    assert_eq!(
+        (&value["requests"][0]["age_us"], &value["requests"][0]["url"]),
+        (&json!(1500), &Value::Null)
+    );
+    let counted = json!([{ "name": "disk2", "reads": 0, "writes": 1, "waiting": 0 }]);
+    assert_eq!((&value["devices"], &value["notes"]), (&counted, &json!([])));
+}
+
+#[test]
+fn without_an_agent_the_kernels_counts_are_shown() {
+    let site = site_with_devices();
+    kernel_counts(&site, "disk1", 7, "       1        2\n");
+    let outcome = site.run(&["inflight"]);
+    assert_eq!((outcome.code, outcome.out.as_str()), (Some(0), "disk1  1  2  4\n"));
+    assert!(outcome.err.starts_with("srbctl: srb-agent is not running"), "{}", outcome.err);
+    assert!(outcome.err.ends_with("this is what the kernel counts\n"), "{}", outcome.err);
+    let value = site.run(&["inflight", "--json"]).json();
+    assert_eq!(value["requests"], Value::Null);
+    let counted = json!([{ "name": "disk1", "reads": 1, "writes": 2, "waiting": 4 }]);
+    assert_eq!(value["devices"], counted);
     assert_eq!(value["notes"].as_array().map(Vec::len), Some(1));
 }
 
@@ -129,8 +220,8 @@ fn status_as_json_has_the_documented_fields() {
     fields.sort();
     assert_eq!(
         fields.join(" "),
-        "attachment errors in_flight log_level name oldest_age_ms read_bytes read_latency reads \
-         retries size_bytes urls volume write_latency writes written_bytes"
+        "attachment errors held in_flight log_level name oldest_age_ms policy read_bytes \
+         read_latency reads retries size_bytes urls volume write_latency writes written_bytes"
     );
     assert_eq!(value["notes"], json!([]));
 }
@@ -277,10 +368,13 @@ fn params_shown() {
     let outcome = site.run(&["params"]);
     assert_eq!(outcome.code, Some(0));
     let lines: Vec<_> = outcome.out.lines().collect();
-    let first = "debug                 6  any time  log level, 0 (emergency) to 7 (debug)";
+    let first = "debug                   6  any time  log level, 0 (emergency) to 7 (debug)";
     assert_eq!(lines[0], first);
-    assert!(lines[4].starts_with("thread_pool_size      8  at load"), "{}", lines[4]);
-    assert_eq!(lines[6], "later                 x  any time  -");
+    assert!(lines[4].starts_with("thread_pool_size        8  at load"), "{}", lines[4]);
+    let policy =
+        "policy               fail  any time  policy of devices to come, for when no server";
+    assert!(lines[6].starts_with(policy), "{}", lines[6]);
+    assert_eq!(lines[7], "later                   x  any time  -");
     let value = site.run(&["params", "--json", "req_timeout"]).json();
     assert_eq!(
         value,

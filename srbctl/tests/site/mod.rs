@@ -6,7 +6,7 @@
 //! alone can do, failing a write(2) with a certain errno, a seccomp filter does in the program
 //! under test.
 
-#![expect(dead_code, reason = "each test binary uses a part of it")]
+#![allow(dead_code, reason = "a test binary may use a part of it")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -81,6 +81,7 @@ impl Site {
             ("server_conn_timeout", "30"),
             ("thread_pool_size", "8"),
             ("agent_grace", "-1"),
+            ("policy", "fail"),
         ] {
             site.file(&format!("sys/module/srb/parameters/{name}"), &format!("{value}\n"));
         }
@@ -123,6 +124,7 @@ impl Site {
         self.file(&format!("{dir}/srb_size"), &format!("{size_bytes}\n"));
         self.file(&format!("{dir}/srb_urls"), &format!("http://a/{volume},http://b/{volume}\n"));
         self.file(&format!("{dir}/srb_debug"), "6\n");
+        self.file(&format!("{dir}/srb_policy"), "fail\n");
         self.file(&format!("{dir}/dev"), "259:7\n");
     }
 

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `GET /inflight`: each request that the agent has, and how it fares.
+//!
+//! The hop before is the status socket; the hop after are the [`crate::tags`] of every queue, which
+//! the workers write. Runs on the main thread.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use srb_proto::descriptor::Op;
+
+use crate::errors::ErrorKind;
+use crate::metrics::Moment;
+use crate::queue::Device;
+use crate::repository::Repository;
+use crate::rest::Seen;
+use crate::status::RequestStatus;
+use crate::tags::InFlight;
+
+/// The requests that are in flight as of `now`, the oldest first.
+#[must_use]
+pub fn list(devices: &[Arc<Device>], repository: &Repository, now: Moment) -> Vec<RequestStatus> {
+    let mut requests = Vec::new();
+    for device in devices {
+        for (queue, counters) in (0..).zip(&device.counters) {
+            let status = |seen| status(device, queue, seen, repository, now);
+            requests.extend(counters.tags.seen().map(status));
+        }
+    }
+    requests.sort_by_key(|request| Reverse(request.age_us));
+    requests
+}
+
+fn status(
+    device: &Device,
+    queue: u32,
+    seen: InFlight,
+    repository: &Repository,
+    now: Moment,
+) -> RequestStatus {
+    let Seen { tries, version, place, last } = seen.tries;
+    RequestStatus {
+        device: device.name.clone(),
+        queue,
+        tag: seen.tag.0,
+        op: if seen.op == Op::Write { "write" } else { "read" }.to_owned(),
+        offset: seen.offset,
+        len: seen.len,
+        age_us: now.since(seen.since) / 1000,
+        tries,
+        url: (tries > 0).then(|| repository.url_at(version, place)).flatten(),
+        last: last.map(|(kind, status)| reason(kind, status)),
+    }
+}
+
+/// What a try failed of, in a few words.
+fn reason(kind: ErrorKind, status: Option<u16>) -> String {
+    let words = match kind {
+        ErrorKind::NoUrl => "no URL",
+        ErrorKind::MixedNull => "null: beside other URLs",
+        ErrorKind::Invalid => "invalid request",
+        ErrorKind::Unfit => "server without ranges",
+        ErrorKind::Shortage => "shortage on this machine",
+        ErrorKind::Unresolved => "no address of the host",
+        ErrorKind::Unreachable => "host unreachable",
+        ErrorKind::Refused => "connection refused",
+        ErrorKind::ConnectTimeout => "no connection in time",
+        ErrorKind::Timeout => "no answer in time",
+        ErrorKind::Broken => "connection broke",
+        ErrorKind::Garbage => "answer is no HTTP",
+        ErrorKind::ServerFailed => "server failed",
+        ErrorKind::Protocol => "answer makes no sense",
+        ErrorKind::OutOfRange => "beyond the end",
+        ErrorKind::Rejected => "rejected",
+        ErrorKind::Denied => "denied",
+        ErrorKind::Full => "server full",
+        ErrorKind::Exists => "volume exists",
+        ErrorKind::NotFound => "no such volume",
+    };
+    match status {
+        Some(status) => format!("{words} ({status})"),
+        None => words.to_owned(),
+    }
+}
