@@ -44,7 +44,8 @@ struct Usage {
     agent_mappings: i64,
 }
 
-fn field(path: &str, name: &str) -> TestResult<i64> {
+/// A number of a file of lines `NAME: NUMBER`.
+pub(in crate::guest::cases) fn field(path: &str, name: &str) -> TestResult<i64> {
     let text = fs::read_to_string(path)?;
     let mut lines = text.lines().filter_map(|line| line.strip_prefix(name));
     let rest = lines.find_map(|rest| rest.strip_prefix(':')).ok_or(format!("no {name}"))?;

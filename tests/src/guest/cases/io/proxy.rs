@@ -15,7 +15,7 @@ use crate::guest::TestResult;
 const STEP: Duration = Duration::from_millis(20);
 
 /// See the module's documentation; ends with its owner.
-pub(super) struct Proxy {
+pub(in crate::guest::cases) struct Proxy {
     address: SocketAddr,
     state: Arc<State>,
 }
@@ -28,7 +28,7 @@ struct State {
 
 impl Proxy {
     /// A proxy of the server at this port of the machine.
-    pub(super) fn start(port: u16) -> TestResult<Self> {
+    pub(in crate::guest::cases) fn start(port: u16) -> TestResult<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let address = listener.local_addr()?;
         let state =
@@ -48,12 +48,12 @@ impl Proxy {
     }
 
     /// Its URL, to be added.
-    pub(super) fn url(&self) -> String {
+    pub(in crate::guest::cases) fn url(&self) -> String {
         format!("http://{}/", self.address)
     }
 
     /// From now on requests for data are held back, or let through.
-    pub(super) fn hold_data(&self, hold: bool) {
+    pub(in crate::guest::cases) fn hold_data(&self, hold: bool) {
         self.state.holds_data.store(hold, Ordering::Relaxed);
     }
 }
