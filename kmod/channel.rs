@@ -21,7 +21,7 @@
 
 use crate::{
     device::Fate,
-    ffi::request::{Direction, Request},
+    ffi::request::{Direction, History, Request},
     log,
     memory::Memory,
     proto::{
@@ -39,6 +39,7 @@ use kernel::{
     new_spinlock,
     prelude::*,
     sync::{Arc, SpinLock},
+    time::Instant,
 };
 
 /// Housekeeping rounds without a request until a channel gives its windows' pages back.
@@ -63,15 +64,18 @@ enum Use {
     Idle,
     /// Its data are being copied, outside the lock.
     Filling,
-    InFlight {
-        request: Request,
-        direction: Direction,
-        bytes: usize,
-    },
+    InFlight(Sent),
     /// Answered; its data are being copied, outside the lock.
     Claimed,
     /// Ended before the agent answered, which may still use the window: not to be used again.
     Quarantined,
+}
+
+/// A request as the agent was told of it.
+struct Sent {
+    request: Request,
+    direction: Direction,
+    bytes: usize,
 }
 
 struct Slot {
@@ -110,9 +114,7 @@ pub(crate) struct Channel {
 /// A completion that fits, and all that is needed to apply it.
 struct Answer {
     tag: usize,
-    request: Request,
-    direction: Direction,
-    bytes: usize,
+    sent: Sent,
     completion: Completion,
     memory: Arc<Memory>,
 }
@@ -137,14 +139,14 @@ impl State {
 
     /// Takes the next request in flight out, leaving `left` in its slot.
     fn take_in_flight(&mut self, left: fn() -> Use) -> Option<Request> {
-        let slot = self.slots.iter_mut().find(|slot| matches!(slot.used, Use::InFlight { .. }))?;
-        let Use::InFlight { request, .. } = core::mem::replace(&mut slot.used, left()) else {
+        let slot = self.slots.iter_mut().find(|slot| matches!(slot.used, Use::InFlight(_)))?;
+        let Use::InFlight(sent) = core::mem::replace(&mut slot.used, left()) else {
             return None;
         };
         if matches!(slot.used, Use::Idle) {
             self.active = self.active.saturating_sub(1);
         }
-        Some(request)
+        Some(sent.request)
     }
 }
 
@@ -176,7 +178,12 @@ impl Channel {
     /// Sends a started request to the agent. `last`: nothing follows at once, so ring the doorbell.
     ///
     /// Called in an RCU read section: what it borrows from a link is not freed meanwhile.
-    pub(crate) fn submit(&self, request: Request, last: bool) -> (Verdict, Option<Request>) {
+    pub(crate) fn submit(
+        &self,
+        request: Request,
+        repeated: bool,
+        last: bool,
+    ) -> (Verdict, Option<Request>) {
         let Some(direction) = request.direction() else {
             return (Verdict::Failed(EOPNOTSUPP), Some(request));
         };
@@ -186,7 +193,7 @@ impl Channel {
             if state.reclaiming {
                 return (Verdict::Later, Some(request));
             }
-            let Some(link) = &state.link else {
+            let Some(link) = state.link.as_ref().filter(|link| !link.session.is_retiring()) else {
                 return (Verdict::Parked, Some(request));
             };
             let link = (link.memory.clone(), link.session.id());
@@ -215,7 +222,8 @@ impl Channel {
             Ok(()) if self.fate.is_dying() => Verdict::Failed(EIO),
             Ok(()) if !state.is_linked_to(session) => Verdict::Parked,
             Ok(()) => {
-                self.push(&mut state, request, direction, bytes, last);
+                let sent = Sent { request, direction, bytes };
+                self.push(&mut state, sent, repeated, last);
                 return (Verdict::Taken, None);
             }
         };
@@ -223,15 +231,9 @@ impl Channel {
         (verdict, Some(request))
     }
 
-    fn push(
-        &self,
-        state: &mut State,
-        request: Request,
-        direction: Direction,
-        bytes: usize,
-        last: bool,
-    ) {
-        let (tag, sector) = (request.tag(), request.sector());
+    fn push(&self, state: &mut State, sent: Sent, repeated: bool, last: bool) {
+        let Sent { direction, bytes, .. } = sent;
+        let (tag, sector) = (sent.request.tag(), sent.request.sector());
         let State { link: Some(link), slots, .. } = state else { return };
         let (Some(slot), Some(ring)) = (slots.get_mut(tag), link.memory.submissions()) else {
             return;
@@ -240,12 +242,12 @@ impl Channel {
         let submission = Submission {
             tag: Tag(tag as u16),
             op: if direction == Direction::Read { Op::Read } else { Op::Write },
-            repeated: false,
+            repeated,
             generation: slot.generation,
             arg: sector,
             len: bytes as u32,
         };
-        slot.used = Use::InFlight { request, direction, bytes };
+        slot.used = Use::InFlight(sent);
         link.submissions.push(&ring, &submission.to_words());
         if last {
             self.ring_doorbell(link);
@@ -307,25 +309,23 @@ impl Channel {
         let completion = Completion::from_words(words);
         let tag = completion.tag.index();
         let Some(slot) = slots.get_mut(tag) else { return Err(Corrupt) };
-        if slot.generation != completion.generation || !matches!(slot.used, Use::InFlight { .. }) {
+        if slot.generation != completion.generation || !matches!(slot.used, Use::InFlight(_)) {
             return Ok(Reaped::Stale);
         }
-        let Use::InFlight { request, direction, bytes } =
-            core::mem::replace(&mut slot.used, Use::Claimed)
-        else {
+        let Use::InFlight(sent) = core::mem::replace(&mut slot.used, Use::Claimed) else {
             return Ok(Reaped::Stale);
         };
-        if direction == Direction::Write {
+        if sent.direction == Direction::Write {
             // Nothing is left to copy, so the slot is free before its request's end frees the tag.
             slot.used = Use::Idle;
             *active = active.saturating_sub(1);
         }
         let memory = link.memory.clone();
-        Ok(Reaped::Answer(Answer { tag, request, direction, bytes, completion, memory }))
+        Ok(Reaped::Answer(Answer { tag, sent, completion, memory }))
     }
 
     fn apply(&self, answer: Answer) {
-        let Answer { tag, request, direction, bytes, completion, memory } = answer;
+        let Answer { tag, sent: Sent { request, direction, bytes }, completion, memory } = answer;
         let mut result = match completion.status {
             0 if completion.len as usize == bytes => Ok(()),
             _ if completion.status_is_valid() && completion.status != 0 => {
@@ -349,7 +349,27 @@ impl Channel {
             }
             self.state.lock().release(tag);
         }
-        request.end(result);
+        match result {
+            Err(error) if completion.transient => self.hold_or_end(request, error),
+            result => {
+                self.fate.answered();
+                request.end(result);
+            }
+        }
+    }
+
+    /// No server has answered a request: the device's policy decides.
+    fn hold_or_end(&self, request: Request, error: Error) {
+        let history = request.history();
+        if !self.fate.holds(history.held_for()) {
+            return request.end(Err(error));
+        }
+        // Counted before it is on the list, so that whoever looks for held requests does so again.
+        self.fate.hold();
+        let since = history.held.map_or_else(Instant::now, |(since, _)| since);
+        let held = Some((since, error));
+        request.remember(History { repeated: true, held, waiting: true });
+        request.requeue();
     }
 
     /// Joins the channel to a new session. Everything in flight has been taken back before.
@@ -376,6 +396,8 @@ impl Channel {
         };
         memory.revoke();
         while let Some(request) = self.take_in_flight(|| Use::Idle) {
+            // What it had waited for before does not count any more: an agent is to come first.
+            request.remember(History { repeated: true, ..History::default() });
             request.requeue();
         }
     }
@@ -403,7 +425,7 @@ impl Channel {
     pub(crate) fn timed_out(&self, request: usize, tag: usize) {
         let mut state = self.state.lock();
         let held = state.slot(tag).is_ok_and(|slot| match &slot.used {
-            Use::InFlight { request: held, .. } => held.address() == request,
+            Use::InFlight(sent) => sent.request.address() == request,
             _ => false,
         });
         if let (true, Some(link)) = (held, &state.link) {
@@ -418,9 +440,9 @@ impl Channel {
         (link.session.id() == session.id()).then(|| link.memory.clone())
     }
 
-    /// Whether an agent serves it.
-    pub(crate) fn is_linked(&self) -> bool {
-        self.state.lock().link.is_some()
+    /// Whether an agent serves it, and takes requests.
+    pub(crate) fn is_served(&self) -> bool {
+        self.state.lock().link.as_ref().is_some_and(|link| !link.session.is_retiring())
     }
 
     /// Gives the windows' pages back if the channel has been idle for some rounds. Returns whether

@@ -13,7 +13,7 @@ use crate::{
     proto::{
         control::{
             ActiveUrl, Config, DeviceInfo, Hello, Join, ACTIVE_URL, CONFIG, DEVICE, ENTER, HELLO,
-            JOIN, URLS_CAPACITY,
+            HELLO_TAKEOVER, JOIN, URLS_CAPACITY,
         },
         layout::{Mapping, ABI_VERSION, DATA, MAGIC},
     },
@@ -172,8 +172,13 @@ impl Handle {
             write(at, hello)?;
             return Err(EPROTO);
         }
-        if hello.flags != 0 || hello.reserved != 0 || self.role.as_ref().is_some() {
+        let known = hello.flags & !HELLO_TAKEOVER == 0 && hello.reserved == 0;
+        if !known || self.role.as_ref().is_some() {
             return Err(EINVAL);
+        }
+        if let (true, Some(old)) = (hello.flags & HELLO_TAKEOVER != 0, registry::session()) {
+            log::info!("session {}: another agent takes over\n", old.id());
+            old.make_way()?;
         }
         let session = Session::begin(self.space)?;
         hello.features = 0;
@@ -245,6 +250,7 @@ impl Handle {
             queues: system::queues(),
             attachment: device.attachment(),
             size_bytes: device.size_bytes(),
+            policy_secs: device.fate().policy().to_secs(),
             ..DeviceInfo::default()
         };
         fill(&mut info.name, device.name().as_str());

@@ -17,8 +17,8 @@ use crate::{
     log::{self, Printable},
     proto::{
         command::{
-            parse_device, parse_urls, parse_volume, parse_volume_and_device, parse_volume_and_size,
-            CommandError,
+            parse_detach, parse_urls, parse_volume, parse_volume_and_device, parse_volume_and_size,
+            CommandError, Detach,
         },
         control::{Listing, LISTING_HEAD_BYTES},
         descriptor::Op,
@@ -32,6 +32,10 @@ use kernel::{prelude::*, sync::Arc};
 
 /// How long the agent may take to leave a device's memory, before it is taken away from it.
 const CLOSE_WAIT_MSECS: u32 = 5000;
+/// The same when the device is detached by force.
+const FORCED_CLOSE_WAIT_MSECS: u32 = 1000;
+/// How long a forced detach waits for another command for the volume, which it interrupts.
+const INTERRUPT_WAIT_MSECS: u32 = 6000;
 
 /// Logs what is wrong with a command's text.
 fn malformed(command: &str, text: &[u8], error: CommandError) -> Error {
@@ -233,7 +237,7 @@ fn attach_volume(volume: &VolumeName, name: &DeviceName) -> Result<Arc<Device>, 
     let index = u64::from(device.index());
     let opened = control::call(Op::Open, index, &[], Wait::Interruptible);
     if let Err(failure) = opened.and_then(|_| device.show().map_err(Failure::from)) {
-        discard(&device);
+        discard(&device, Detach::Unused);
         return Err(failure);
     }
     housekeeping::start();
@@ -258,11 +262,21 @@ fn make_device(volume: &VolumeName, name: &DeviceName, size: u64) -> Result<Arc<
 }
 
 /// Parts a hidden device from the agent and gives everything of it up.
-fn discard(device: &Arc<Device>) {
+fn discard(device: &Arc<Device>, how: Detach) {
     // Asked nicely, the agent leaves the memory; if it does not, it finds it gone.
     let index = u64::from(device.index());
-    let closed = control::call(Op::Close, index, &[], Wait::AtMost(CLOSE_WAIT_MSECS));
+    let patience = match how {
+        Detach::Unused => CLOSE_WAIT_MSECS,
+        Detach::Force => FORCED_CLOSE_WAIT_MSECS,
+    };
+    let closed = control::call(Op::Close, index, &[], Wait::AtMost(patience));
     if let Err(failure) = closed {
+        if let (Detach::Force, true, Some(session)) =
+            (how, failure.error == ETIMEDOUT, registry::session())
+        {
+            // So that the next device need not wait for it.
+            session.cut_off("it does not let go of a device that is detached by force");
+        }
         if failure.error != ENOTCONN && failure.error != ENODEV {
             log::device_warning!(
                 device,
@@ -283,8 +297,8 @@ fn discard(device: &Arc<Device>) {
 
 /// `detach`.
 pub(crate) fn detach(text: &[u8]) -> Result {
-    let name = parse_device(text).map_err(|error| malformed("detach", text, error))?;
-    detach_device(&DeviceName::new(name)?).inspect_err(|error| {
+    let (name, how) = parse_detach(text).map_err(|error| malformed("detach", text, error))?;
+    detach_device(&DeviceName::new(name)?, how).inspect_err(|error| {
         let reason = match *error {
             error if error == ENOENT => "no such device",
             error if error == EBUSY => "it is in use: unmount it, or stop what has it open",
@@ -295,21 +309,46 @@ pub(crate) fn detach(text: &[u8]) -> Result {
     })
 }
 
-fn detach_device(name: &DeviceName) -> Result {
-    let (operation, device) = registry::begin_detach(name)?;
-    device.condemn()?;
+fn detach_device(name: &DeviceName, how: Detach) -> Result {
+    let (operation, device) = begin_detach(name, how)?;
+    match how {
+        Detach::Unused => device.condemn()?,
+        Detach::Force => device.condemn_in_use(),
+    }
     device.hide();
-    discard(&device);
+    discard(&device, how);
     log::device_info!(device, "{}: detached\n", name.as_str());
     drop(operation);
     Ok(())
+}
+
+/// Begins to detach; by force also if another command for the volume is under way.
+fn begin_detach(
+    name: &DeviceName,
+    how: Detach,
+) -> Result<(registry::OperationGuard, Arc<Device>)> {
+    let mut waited = 0;
+    loop {
+        match registry::begin_detach(name) {
+            Err(error) if error == EBUSY && how == Detach::Force => {}
+            begun => return begun,
+        }
+        if waited >= INTERRUPT_WAIT_MSECS {
+            return Err(EBUSY);
+        }
+        if let Some(device) = registry::device_named(name) {
+            control::interrupt(device.volume().as_str().as_bytes());
+        }
+        system::sleep_interruptible(10)?;
+        waited += 10;
+    }
 }
 
 /// Detaches everything, at the module's end: nobody has a device open, for that would hold the
 /// module.
 pub(crate) fn detach_all() {
     registry::for_each_device(|device| {
-        if let Err(error) = detach_device(device.name()) {
+        if let Err(error) = detach_device(device.name(), Detach::Unused) {
             log::error!("{}: cannot detach: {}\n", device.name().as_str(), error.to_errno());
         }
     });

@@ -235,6 +235,18 @@ impl Request {
     }
 }
 
+/// Sends those away who wait for something about a volume, as a signal would.
+pub(crate) fn interrupt(volume: &[u8]) {
+    let control = CONTROL_STATE.lock();
+    let interrupt = |pending: &Pending| {
+        if pending.request.payload.as_slice() == volume {
+            pending.request.finish(Err(EINTR));
+        }
+    };
+    control.queued.iter().for_each(interrupt);
+    control.slots.iter().filter_map(|slot| slot.pending.as_ref()).for_each(interrupt);
+}
+
 /// Nobody waits for a request any more: forgets it, and tells the agent if it has it.
 fn withdraw(request: &Arc<Request>) {
     let mut control = CONTROL_STATE.lock();

@@ -3,9 +3,10 @@
 //!
 //! A device is referenced by the registry while it is attached, by its disk until the last user has
 //! closed it (`fops.free_disk`), and by work in progress. It is *dying* from the moment that a
-//! detach has made sure that nobody has it open; from then on nobody can open it, and every request
-//! fails at once. It is *failing* while no agent came within `agent_grace`: requests fail at once,
-//! until one comes.
+//! detach has made sure that nobody has it open, or does not care; from then on nobody can open it,
+//! and every request fails at once. It is *failing* while no agent came within `agent_grace`:
+//! requests fail at once, until one comes. In an *outage* no server answers, and the policy says
+//! that requests are held.
 //!
 //! # Invariants
 //! - The disk is used between [`Device::show`] and [`Device::remove`], by whoever holds the
@@ -18,9 +19,9 @@ use crate::{
         disk::{Disk, DiskSlot, Geometry},
         system, work,
     },
-    params,
+    log, params,
     proto::{
-        command::{MAX_DEVICE_BYTES, MAX_VOLUME_BYTES},
+        command::{Policy, MAX_DEVICE_BYTES, MAX_VOLUME_BYTES},
         layout::{DATA, SECTOR_BYTES},
     },
 };
@@ -31,6 +32,7 @@ use kernel::{
         atomic::{Acquire, Atomic, Full, Relaxed, Release},
         Arc, SpinLock,
     },
+    time::Delta,
     workqueue::{Work, WorkItem},
 };
 
@@ -88,10 +90,59 @@ impl DeviceName {
 pub(crate) struct Fate {
     dying: Atomic<bool>,
     failing: Atomic<bool>,
+    /// [`Policy::to_secs`].
+    policy_secs: Atomic<i64>,
+    /// Requests that are held by the policy.
+    held: Atomic<usize>,
+    /// A request was held, and none has been done since.
+    outage: Atomic<bool>,
 }
 
 impl Fate {
-    /// Nobody has the device open, and nobody will.
+    fn new() -> Self {
+        Self {
+            dying: Atomic::new(false),
+            failing: Atomic::new(false),
+            policy_secs: Atomic::new(params::policy().to_secs()),
+            held: Atomic::new(0),
+            outage: Atomic::new(false),
+        }
+    }
+
+    /// What becomes of requests that no server has answered.
+    pub(crate) fn policy(&self) -> Policy {
+        Policy::from_secs(self.policy_secs.load(Relaxed))
+    }
+
+    /// Whether a request that was held for so long is held on.
+    pub(crate) fn holds(&self, held_for: Delta) -> bool {
+        !self.is_dying()
+            && match self.policy() {
+                Policy::Fail => false,
+                Policy::Queue => true,
+                Policy::QueueFor(secs) => held_for < Delta::from_secs(secs.into()),
+            }
+    }
+
+    /// A request is about to be held. [`crate::housekeeping`] has it tried again.
+    pub(crate) fn hold(&self) {
+        self.outage.store(true, Relaxed);
+        self.held.fetch_add(1, Full);
+    }
+
+    /// A request that was held is tried again.
+    pub(crate) fn release(&self) {
+        self.held.fetch_sub(1, Full);
+    }
+
+    /// A server has answered.
+    pub(crate) fn answered(&self) {
+        if self.outage.load(Relaxed) {
+            self.outage.store(false, Relaxed);
+        }
+    }
+
+    /// The device is going away.
     pub(crate) fn is_dying(&self) -> bool {
         self.dying.load(Acquire)
     }
@@ -111,6 +162,8 @@ pub(crate) struct Device {
     volume: VolumeName,
     size_bytes: Atomic<u64>,
     log_level: Atomic<u32>,
+    /// Whether the log says that requests are held.
+    in_outage: Atomic<bool>,
     fate: Arc<Fate>,
     channels: KVec<Arc<Channel>>,
     disk: DiskSlot,
@@ -132,8 +185,7 @@ impl Device {
         volume: VolumeName,
         size_bytes: u64,
     ) -> Result<Arc<Self>> {
-        let fate =
-            Arc::new(Fate { dying: Atomic::new(false), failing: Atomic::new(false) }, GFP_KERNEL)?;
+        let fate = Arc::new(Fate::new(), GFP_KERNEL)?;
         let mut channels = KVec::new();
         for queue in 0..system::queues() {
             channels.push(Channel::new(index, queue, fate.clone())?, GFP_KERNEL)?;
@@ -146,6 +198,7 @@ impl Device {
                 volume,
                 size_bytes: Atomic::new(size_bytes),
                 log_level: Atomic::new(params::debug()),
+                in_outage: Atomic::new(false),
                 fate,
                 channels,
                 disk: DiskSlot::empty(),
@@ -212,6 +265,30 @@ impl Device {
 
     pub(crate) fn is_dying(&self) -> bool {
         self.fate.is_dying()
+    }
+
+    /// Sets what becomes of requests that no server has answered, also of those that are held.
+    pub(crate) fn set_policy(&self, policy: Policy) {
+        self.fate.policy_secs.store(policy.to_secs(), Relaxed);
+    }
+
+    /// Has held requests tried again, and says in the log when that begins and ends.
+    pub(crate) fn retry_held(&self) {
+        let outage = self.fate.outage.load(Relaxed);
+        if self.in_outage.xchg(outage, Relaxed) != outage {
+            let name = self.name.as_str();
+            match outage {
+                true => log::device_warning!(
+                    self,
+                    "{}: no server answers; requests are held, as its srb_policy says\n",
+                    name
+                ),
+                false => log::device_info!(self, "{}: a server answers again\n", name),
+            }
+        }
+        if self.fate.held.load(Relaxed) > 0 {
+            self.kick();
+        }
     }
 
     /// Begins or ends the failing of requests; returns what it was before.
@@ -286,13 +363,24 @@ impl Device {
         Ok(())
     }
 
+    /// Makes the device dying, whoever has it open. After this, [`Self::remove`] must follow.
+    pub(crate) fn condemn_in_use(&self) {
+        // ORDERING: As in `condemn_unless`.
+        self.fate.dying.store(true, Release);
+    }
+
     /// Takes a dying device away from the system, failing whatever is still in flight.
     pub(crate) fn hide(self: &Arc<Self>) {
         for channel in &self.channels {
             channel.fail_in_flight();
         }
         self.kick();
-        self.disk.with(|disk| disk.delete());
+        self.disk.with(|disk| {
+            if disk.openers() != 0 {
+                disk.mark_dead();
+            }
+            disk.delete();
+        });
         // The scan uses the disk; it is over soon, for the disk is deleted.
         work::cancel(self);
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What is done once a second while there are devices: memory of idle windows goes back, waiting
-//! for an agent ends.
+//! What is done once a second while there are devices: memory of idle windows goes back, requests
+//! that are held for want of a server are tried again, waiting for an agent ends.
 //!
 //! Runs on the module's workqueue. Nothing of it is in the way of a request.
 
@@ -31,7 +31,10 @@ impl WorkItem for Rounds {
     fn run(_this: Arc<Rounds>) {
         {
             let _lifecycle = session::LIFECYCLE.lock();
-            registry::for_each_device(|device| device.reclaim_if_idle());
+            registry::for_each_device(|device| {
+                device.reclaim_if_idle();
+                device.retry_held();
+            });
         }
         expire();
         if registry::has_devices() || crate::control::has_waiters() {

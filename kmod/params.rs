@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The module's parameters: `/sys/module/srb/parameters/*`, and the words after `insmod srb.ko`.
 
-use crate::{ffi::param::parameter, housekeeping, registry, session, urls};
+use crate::{
+    ffi::param::parameter, housekeeping, proto::command::Policy, registry, session, urls,
+};
 use kernel::sync::atomic::{Acquire, Atomic, Relaxed, Release};
 
 /// Time that an agent has for a request beyond its tries: for the pauses between them and for being
@@ -14,6 +16,8 @@ static NB_REQ_RETRIES: Atomic<u32> = Atomic::new(3);
 static SERVER_CONN_TIMEOUT: Atomic<u32> = Atomic::new(30);
 static THREAD_POOL_SIZE: Atomic<u32> = Atomic::new(32);
 static AGENT_GRACE: Atomic<i32> = Atomic::new(60);
+/// [`Policy::to_secs`].
+static POLICY: Atomic<i64> = Atomic::new(0);
 
 /// Whether the module is up: parameters are set before its init runs, when there is nobody to tell.
 static LOADED: Atomic<bool> = Atomic::new(false);
@@ -43,6 +47,15 @@ parameter!(
     agent_grace: IntRange(-1, 86400), AGENT_GRACE, 0o644,
     "seconds that devices wait for an agent before requests fail; 0: not at all, -1: for ever"
 );
+parameter!(
+    policy: PolicyWord, POLICY, 0o644,
+    "srb_policy of devices to come: fail, queue or queue=SECONDS, when no server answers"
+);
+
+/// What becomes of requests of new devices that no server has answered.
+pub(crate) fn policy() -> Policy {
+    Policy::from_secs(POLICY.load(Relaxed))
+}
 
 /// Log level of the module.
 pub(crate) fn debug() -> u32 {

@@ -6,7 +6,10 @@
 use crate::{
     channel::{Channel, Verdict},
     device::Fate,
-    ffi::{disk::Queue, request::Request},
+    ffi::{
+        disk::Queue,
+        request::{History, Request},
+    },
 };
 use kernel::prelude::*;
 
@@ -31,8 +34,17 @@ pub(crate) fn queue_rq(
     if fate.is_dying() {
         return Answer::Failed(EIO);
     }
+    let history = request.history();
+    if history.waiting {
+        request.remember(History { waiting: false, ..history });
+        fate.release();
+    }
+    match history.held {
+        Some((_, error)) if !fate.holds(history.held_for()) => return Answer::Failed(error),
+        _ => {}
+    }
     request.start();
-    match channel.submit(request, last) {
+    match channel.submit(request, history.repeated, last) {
         (Verdict::Parked, Some(request)) => park(fate, channel, queue, request),
         (Verdict::Later, _) => Answer::Later,
         (Verdict::Failed(error), _) => Answer::Failed(error),
@@ -49,7 +61,7 @@ fn park(fate: &Fate, channel: &Channel, queue: Queue<'_>, request: Request) -> A
     request.requeue();
     // An agent may have come, or the wait ended, before the request was on the list: then nobody
     // else kicks it.
-    if channel.is_linked() || fate.is_failing() || fate.is_dying() {
+    if channel.is_served() || fate.is_failing() || fate.is_dying() {
         queue.kick_requeue_list();
     }
     Answer::Taken

@@ -62,6 +62,10 @@ impl Registry {
     fn attached(&self) -> impl Iterator<Item = &Arc<Device>> {
         self.devices.iter().flatten()
     }
+
+    fn named(&self, name: &DeviceName) -> Option<Arc<Device>> {
+        self.attached().find(|device| device.name() == name).cloned()
+    }
 }
 
 /// Something under way with a volume; while it exists nothing else is begun with the same volume.
@@ -123,7 +127,7 @@ pub(crate) fn begin_attach(volume: &VolumeName, name: &DeviceName) -> Result<Ope
 /// Begins to detach. ENOENT: no such device. EBUSY: something else is under way with its volume.
 pub(crate) fn begin_detach(name: &DeviceName) -> Result<(OperationGuard, Arc<Device>)> {
     let mut registry = REGISTRY.lock();
-    let device = registry.attached().find(|device| device.name() == name).cloned().ok_or(ENOENT)?;
+    let device = registry.named(name).ok_or(ENOENT)?;
     Ok((begin(&mut registry, device.volume(), None)?, device))
 }
 
@@ -157,6 +161,11 @@ pub(crate) fn remove(device: &Device) {
     let index = device.index() as usize;
     let taken = REGISTRY.lock().devices.get_mut(index).and_then(Option::take);
     drop(taken);
+}
+
+/// The device with a name.
+pub(crate) fn device_named(name: &DeviceName) -> Option<Arc<Device>> {
+    REGISTRY.lock().named(name)
 }
 
 /// The device at an index.

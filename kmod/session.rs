@@ -23,8 +23,8 @@ use crate::{
     memory::Memory,
     params,
     proto::{
-        control::ENTER_WAIT,
-        layout::{Mapping, CONTROL_READY, CONTROL_WORKER, DATA, MAX_DEVICES},
+        control::{ENTER_WAIT, TAKEOVER_MSECS},
+        layout::{Mapping, CONTROL_READY, CONTROL_WORKER, DATA, MAX_DEVICES, RETIRE},
     },
     registry,
 };
@@ -39,6 +39,7 @@ use kernel::{
         rcu::synchronize_rcu,
         Arc, SpinLock,
     },
+    time::{Instant, Monotonic},
     workqueue::{Work, WorkItem},
 };
 
@@ -118,6 +119,8 @@ pub(crate) struct Session {
     space: AddressSpace,
     workers: KVec<Pin<KBox<Worker>>>,
     ended: Atomic<bool>,
+    /// Another agent takes over: nothing new is submitted.
+    retiring: Atomic<bool>,
     /// Whether it is being cut off.
     doomed: Atomic<bool>,
     #[pin]
@@ -154,6 +157,7 @@ impl Session {
                 space,
                 workers,
                 ended: Atomic::new(false),
+                retiring: Atomic::new(false),
                 doomed: Atomic::new(false),
                 cut_off <- new_work!("srb::cut_off"),
             }),
@@ -188,6 +192,33 @@ impl Session {
     /// Whether it is over.
     pub(crate) fn has_ended(&self) -> bool {
         self.ended.load(Acquire)
+    }
+
+    /// Whether another agent takes over.
+    pub(crate) fn is_retiring(&self) -> bool {
+        self.retiring.load(Acquire)
+    }
+
+    /// Makes room for another agent: lets this one complete what it has, and cuts it off if it
+    /// takes too long. Requests that come meanwhile wait for the next session.
+    ///
+    /// EINTR: a signal came; the agent has been told to go all the same.
+    pub(crate) fn make_way(self: &Arc<Self>) -> Result {
+        // ORDERING: release, pairs with the acquire in `is_retiring`. A submission that misses it
+        // is in flight like those before it.
+        self.retiring.store(true, Release);
+        self.announce_control(RETIRE);
+        let since = Instant::<Monotonic>::now();
+        while !self.has_ended() {
+            if since.elapsed().as_millis() >= i64::from(TAKEOVER_MSECS) {
+                self.end("another agent takes over, and it did not finish in time");
+                return Ok(());
+            }
+            system::sleep_interruptible(1).inspect_err(|_| {
+                self.cut_off("another agent was to take over");
+            })?;
+        }
+        Ok(())
     }
 
     /// Links a device's channels to this session. Called under [`LIFECYCLE`].
@@ -367,7 +398,7 @@ impl Session {
             worker.memory.revoke();
             worker.wake();
         }
-        synchronize_rcu();
+        system::synchronize_rcu_expedited();
         registry::for_each_device(|device| {
             device.channels().iter().for_each(|channel| channel.retire());
         });

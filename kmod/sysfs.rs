@@ -8,7 +8,8 @@ use crate::{
     commands,
     device::Device,
     ffi::sysfs::{ClassFile, DiskFile, Page},
-    proto::command::encoded,
+    log,
+    proto::command::{encoded, Policy as RequestPolicy},
     urls,
 };
 use core::fmt::Write as _;
@@ -60,7 +61,7 @@ control_file!(
 );
 control_file!(Destroy, c"destroy", commands::destroy, "Usage: echo VOLUME > destroy\n");
 control_file!(Attach, c"attach", commands::attach, "Usage: echo 'VOLUME DEVICE' > attach\n");
-control_file!(Detach, c"detach", commands::detach, "Usage: echo DEVICE > detach\n");
+control_file!(Detach, c"detach", commands::detach, "Usage: echo 'DEVICE [force]' > detach\n");
 
 /// `urls`: the list as `add_urls` takes it.
 pub(crate) struct Urls;
@@ -117,6 +118,31 @@ impl DiskFile for Debug {
                 Ok(())
             }
             _ => Err(EINVAL),
+        }
+    }
+}
+
+/// `srb_policy`: what becomes of requests that no server has answered.
+pub(crate) struct Policy;
+
+impl DiskFile for Policy {
+    const NAME: &'static CStr = c"srb_policy";
+    const MODE: u16 = 0o644;
+
+    fn show(device: &Device, page: &mut Page<'_>) -> Result {
+        writeln!(page, "{}", device.fate().policy()).map_err(|_| EIO)
+    }
+
+    fn store(device: &Device, text: &[u8]) -> Result {
+        match RequestPolicy::parse(text) {
+            Ok(policy) => {
+                device.set_policy(policy);
+                Ok(())
+            }
+            Err(error) => {
+                log::error!("{}: srb_policy: {}\n", device.name().as_str(), error.reason());
+                Err(EINVAL)
+            }
         }
     }
 }

@@ -48,6 +48,15 @@ pub enum AgentError {
     ControlChannel(Errno),
 }
 
+/// Why an agent stops although nothing is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    /// Its user wants it to.
+    Asked,
+    /// Another agent takes over.
+    Replaced,
+}
+
 /// The data workers, joined on drop.
 struct Workers {
     handles: Rc<[worker::Handle]>,
@@ -71,10 +80,14 @@ impl Workers {
     }
 
     /// Lets the workers finish what is in flight.
-    async fn drain(&mut self) -> Result<(), Ended> {
+    async fn drain(&mut self, stop: Stop) -> Result<(), Ended> {
         for handle in &*self.handles {
+            let order = match stop {
+                Stop::Asked => Order::Drain,
+                Stop::Replaced => Order::Finish,
+            };
             // A worker that is gone has said why.
-            let _ = handle.send(Order::Drain);
+            let _ = handle.send(order);
         }
         for _ in &*self.handles {
             if let Some(result) = self.ended.recv().await {
@@ -130,15 +143,21 @@ pub async fn run(
     let view = Rc::new(View { office: Rc::clone(&office), clock, started });
 
     let stopped = tokio::select! {
-        ended = control.run() => Err(ended),
+        retired = control.run() => retired.map(|()| Stop::Replaced),
         ended = workers.failure() => Err(ended),
         ended = serve(config, &office, view) => Err(ended),
-        () = stop => Ok(()),
+        () = stop => Ok(Stop::Asked),
     };
-    stopped?;
-    notify(STOPPING);
-    tracing::info!("stopping");
-    let drain = async { tokio::try_join!(control.drain(), workers.drain()) };
+    let stop = stopped?;
+    match stop {
+        Stop::Asked => {
+            notify(STOPPING);
+            tracing::info!("stopping");
+        }
+        // The supervisor has been told of the other one.
+        Stop::Replaced => tracing::info!("another agent takes over"),
+    }
+    let drain = async { tokio::try_join!(control.drain(), workers.drain(stop)) };
     match timeout(config.drain, drain).await {
         Ok(drained) => drained.map(drop)?,
         Err(_) => tracing::warn!("requests are left in flight: the next agent gets them"),

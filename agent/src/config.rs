@@ -38,6 +38,9 @@ pub struct Arguments {
     /// The module's control device
     #[arg(long, value_name = "PATH", default_value = DEFAULT_DEVICE)]
     pub device: PathBuf,
+    /// Take the place of a running agent, which finishes what it has in flight
+    #[arg(long)]
+    pub takeover: bool,
     /// Log at least info (-v) or debug (-vv); otherwise as the module's `debug` says
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
@@ -112,6 +115,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// Of the control device.
     pub device: PathBuf,
+    /// Whether a running agent is replaced.
+    pub takeover: bool,
     /// The least that is logged; nothing leaves it to the module.
     pub log: Option<LevelFilter>,
     /// Whether memory is locked.
@@ -173,6 +178,7 @@ impl Config {
         Ok(Self {
             socket: arguments.socket.clone().unwrap_or(text.socket),
             device: arguments.device.clone(),
+            takeover: arguments.takeover,
             log: asked,
             lock_memory: text.lock_memory,
             oom_score_adj: text.oom_score_adj.0,

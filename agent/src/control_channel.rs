@@ -25,7 +25,7 @@ use nix::libc;
 use srb_proto::command::check_volume_name;
 use srb_proto::control::LISTING_HEAD_BYTES;
 use srb_proto::descriptor::{Completion, Op, Submission, Tag, COMPLETION_WORDS, SUBMISSION_WORDS};
-use srb_proto::layout::{CONFIG_CHANGED, CONTROL, CONTROL_READY};
+use srb_proto::layout::{CONFIG_CHANGED, CONTROL, CONTROL_READY, RETIRE};
 use srb_proto::ring::{Consumer, Producer};
 
 use crate::device::Devices;
@@ -123,6 +123,14 @@ impl Future for Operation {
     }
 }
 
+/// Whether another turn follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Next,
+    /// Another agent takes over.
+    Last,
+}
+
 /// The control worker.
 pub struct ControlWorker {
     bell: Bell,
@@ -165,13 +173,13 @@ impl ControlWorker {
         Self { bell, counter }
     }
 
-    /// Serves the control channel until the session ends.
-    pub async fn run(&mut self) -> Ended {
-        loop {
-            if let Err(ended) = self.turn().await {
-                return ended;
-            }
-        }
+    /// Serves the control channel until another agent takes over.
+    ///
+    /// # Errors
+    /// [`Ended`].
+    pub async fn run(&mut self) -> Result<(), Ended> {
+        while self.turn().await? == Turn::Next {}
+        Ok(())
     }
 
     /// Finishes what is under way and takes nothing new; for the end of the process.
@@ -189,11 +197,12 @@ impl ControlWorker {
         }
     }
 
-    async fn turn(&mut self) -> Result<(), Ended> {
-        let (mut has_submissions, mut config_changed) = (false, false);
+    async fn turn(&mut self) -> Result<Turn, Ended> {
+        let (mut has_submissions, mut config_changed, mut next) = (false, false, Turn::Next);
         self.bell.doorbell().submit().take(|member| match member {
             CONTROL_READY => has_submissions = true,
             CONFIG_CHANGED => config_changed = true,
+            RETIRE => next = Turn::Last,
             other => tracing::error!("the module announces {other} to the control worker"),
         });
         if config_changed {
@@ -203,7 +212,10 @@ impl ControlWorker {
             self.counter.take()?;
         }
         self.announce()?;
-        self.sleep().await
+        if next == Turn::Next {
+            self.sleep().await?;
+        }
+        Ok(next)
     }
 
     fn announce(&mut self) -> Result<(), Ended> {
@@ -239,7 +251,7 @@ impl Counter {
                     let [first, ..] = words;
                     // Tag and generation lie where they do in a completion.
                     let to = Completion::from_words([first, 0]);
-                    self.push(Completion { status: -libc::EIO, len: 0, ..to });
+                    self.push(Completion { transient: false, status: -libc::EIO, ..to });
                 }
             }
         }
@@ -305,7 +317,7 @@ impl Counter {
         let bytes = bytes.get(..room).unwrap_or(bytes);
         let written = window.is_some_and(|window| window.copy_in(0, bytes));
         let len = if written { u32::try_from(bytes.len()).unwrap_or(0) } else { 0 };
-        self.push(Completion { tag, generation, status, len });
+        self.push(Completion { tag, generation, transient: false, status, len });
     }
 
     fn push(&mut self, completion: Completion) {

@@ -213,6 +213,12 @@ impl RequestError {
         self.ambiguous
     }
 
+    /// Whether the same request may succeed later: a server may be back then.
+    #[must_use]
+    pub const fn may_pass(&self) -> bool {
+        self.kind.rule().retry
+    }
+
     /// The number for the module, positive.
     #[must_use]
     pub const fn errno(&self) -> i32 {

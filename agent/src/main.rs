@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `srb-agent`: serves the block devices of `srb.ko` from a REST repository.
 //!
-//! Prepares the process and hands over to [`srb_agent::agent`]. Exit status: 0 after SIGTERM or
-//! SIGINT, 1 after anything else, 2 for a wrong command line.
+//! Prepares the process and hands over to [`srb_agent::agent`]. Exit status: 0 after SIGTERM,
+//! SIGINT or when another agent has taken over, 1 after anything else, 2 for a wrong command line.
 
 use std::io;
 use std::process::ExitCode;
@@ -13,7 +13,8 @@ use clap::Parser;
 use srb_agent::agent::{self, AgentError};
 use srb_agent::config::{Arguments, Config};
 use srb_agent::logging::Log;
-use srb_agent::session::{BeginError, Begun, KernelDevice, Session};
+use srb_agent::notify::notify;
+use srb_agent::session::{BeginError, Begun, Entry, KernelDevice, Session};
 use srb_agent::{memory, worker};
 use tokio::signal::unix::{signal, SignalKind};
 use tokio::task::LocalSet;
@@ -43,8 +44,16 @@ fn main() -> ExitCode {
 }
 
 fn run(config: &Config, log: Log) -> Result<(), AgentError> {
+    let prepare = || memory::prepare(config.lock_memory, config.oom_score_adj);
+    // Before the session begins if another agent serves meanwhile; else there may be no module, and
+    // nothing to prepare for.
+    if config.takeover {
+        prepare();
+    }
     let begun = begin(config)?;
-    memory::prepare(config.lock_memory, config.oom_score_adj);
+    if !config.takeover {
+        prepare();
+    }
     let runtime = worker::runtime()?;
     LocalSet::new().block_on(&runtime, async {
         let stop = stop_signal()?;
@@ -55,9 +64,17 @@ fn run(config: &Config, log: Log) -> Result<(), AgentError> {
 /// Begins a session; if another agent has one, gives it the time that an agent takes to end.
 fn begin(config: &Config) -> Result<Begun, BeginError> {
     let device = KernelDevice { path: config.device.clone() };
+    let entry = match config.takeover {
+        true => Entry::TakeOver,
+        false => Entry::IfFree,
+    };
+    if config.takeover {
+        // The supervisor's process is about to end, and is not to be started anew.
+        notify(&format!("MAINPID={}", std::process::id()));
+    }
     let (begun, patience) = (Instant::now(), config.drain.saturating_add(HAND_OVER));
     loop {
-        match Session::begin(&device) {
+        match Session::begin(&device, entry) {
             Err(BeginError::Busy) if begun.elapsed() < patience => thread::sleep(RETRY_PERIOD),
             result => return result,
         }

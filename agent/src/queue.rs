@@ -101,6 +101,17 @@ pub struct Fetched {
     pub offset: u64,
 }
 
+/// How a request went; errors are positive errnos.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Well.
+    Done,
+    /// No server answered as one that works: the device's policy decides.
+    MayPass(i32),
+    /// For good.
+    Failed(i32),
+}
+
 /// What one round of fetching did.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Round {
@@ -252,7 +263,7 @@ impl Queue {
         let to = Completion::from_words([first, 0]);
         let completion = self.windows.get(to.tag.index()).map(|window| {
             window.mark_written();
-            Completion { status: -libc::EIO, len: 0, ..to }
+            Completion { transient: false, status: -libc::EIO, ..to }
         });
         Ok(Err(completion))
     }
@@ -288,7 +299,7 @@ impl Queue {
             Op::Write => pipeline.write_at_once(window, len as usize)?,
             _ => pipeline.read_at_once(window, len as usize)?,
         };
-        result.ok().map(|()| Completion { tag, generation, status: 0, len })
+        result.ok().map(|()| Completion { tag, generation, transient: false, status: 0, len })
     }
 
     fn push(&mut self, completion: Completion) {
@@ -297,24 +308,29 @@ impl Queue {
         }
     }
 
-    /// Completes a request that [`Self::fetch`] gave to `start`: with `errno`, 0 for success.
-    pub fn complete(&mut self, submission: &Submission, errno: i32, now: Moment) {
+    /// Completes a request that [`Self::fetch`] gave to `start`.
+    pub fn complete(&mut self, submission: &Submission, outcome: Outcome, now: Moment) {
         let Submission { tag, generation, op, len, .. } = *submission;
         let Some(counters) = self.counters() else {
             return;
         };
         let since = counters.end(tag).unwrap_or(now);
-        let len = match errno {
-            0 => {
+        let (transient, errno, len) = match outcome {
+            Outcome::Done => {
                 counters.completed(op, 1, len.into(), now.since(since));
-                len
+                (false, 0, len)
             }
-            _ => {
+            Outcome::MayPass(errno) => {
                 counters.failed(op);
-                0
+                (true, errno, 0)
+            }
+            Outcome::Failed(errno) => {
+                counters.failed(op);
+                (false, errno, 0)
             }
         };
-        self.push(Completion { tag, generation, status: errno.wrapping_neg(), len });
+        let status = errno.wrapping_neg();
+        self.push(Completion { tag, generation, transient, status, len });
     }
 
     /// Shows the module every completion so far, and announces them in `complete`.

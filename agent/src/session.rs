@@ -23,7 +23,7 @@ use nix::libc;
 use srb_proto::command::RepositoryUrl;
 use srb_proto::control::{
     ActiveUrl, Config, DeviceInfo, Hello, Join, ACTIVE_URL, CONFIG, DEVICE, ENTER, ENTER_WAIT,
-    HELLO, JOIN, URLS_CAPACITY,
+    HELLO, HELLO_TAKEOVER, JOIN, URLS_CAPACITY,
 };
 use srb_proto::layout::{Mapping, ABI_VERSION, CONTROL, CONTROL_WORKER, DATA, MAGIC, MAX_QUEUES};
 use tokio::io::unix::AsyncFd;
@@ -146,7 +146,7 @@ pub enum BeginError {
         device: String,
     },
     /// One agent at a time.
-    #[error("another agent is connected to the module; stop it first")]
+    #[error("another agent is connected to the module; stop it first, or use --takeover")]
     Busy,
     /// Module and agent speak different versions.
     #[error(
@@ -198,6 +198,15 @@ pub enum Ended {
     Thread(String),
 }
 
+/// How a session begins when another agent has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// It does not: [`BeginError::Busy`].
+    IfFree,
+    /// In its place, once it has finished what it has in flight, or after a few seconds.
+    TakeOver,
+}
+
 /// A session, on the file that began it.
 pub struct Session {
     file: Box<dyn ControlFile>,
@@ -226,13 +235,19 @@ fn open(device: &dyn ControlDevice) -> Result<Box<dyn ControlFile>, BeginError> 
 }
 
 impl Session {
-    /// Begins a session on `device` and joins it with every worker.
+    /// Begins a session on `device` and joins it with every worker. If another agent has one,
+    /// `entry` says what becomes of it.
     ///
     /// # Errors
     /// See [`BeginError`].
-    pub fn begin(device: &dyn ControlDevice) -> Result<Begun, BeginError> {
+    pub fn begin(device: &dyn ControlDevice, entry: Entry) -> Result<Begun, BeginError> {
         let file = open(device)?;
-        let mut hello = Hello { magic: MAGIC, abi_version: ABI_VERSION, ..Hello::default() };
+        let flags = match entry {
+            Entry::IfFree => 0,
+            Entry::TakeOver => HELLO_TAKEOVER,
+        };
+        let (magic, abi_version) = (MAGIC, ABI_VERSION);
+        let mut hello = Hello { magic, abi_version, flags, ..Hello::default() };
         file.hello(&mut hello).map_err(|errno| match errno {
             Errno::EBUSY => BeginError::Busy,
             Errno::EPROTO => BeginError::Version { module: hello.abi_version, agent: ABI_VERSION },

@@ -40,7 +40,7 @@ use crate::mapping::{Channel, Doorbell};
 use crate::memory::STACK_BYTES;
 use crate::metrics::{Clock, Moment};
 use crate::pipeline::Pipeline;
-use crate::queue::{Device, Fetched, Queue};
+use crate::queue::{Device, Fetched, Outcome, Queue};
 use crate::repository::Repository;
 use crate::session::{Bell, Ended, Port};
 
@@ -73,6 +73,8 @@ pub enum Order {
     },
     /// Take no more submissions, and end when there is nothing in flight.
     Drain,
+    /// The module submits nothing more: end when all of it is done.
+    Finish,
     /// Abandon everything and end.
     Abandon,
 }
@@ -214,7 +216,7 @@ impl Worker {
             if announced {
                 bell.enter()?;
             }
-            if state.is_done() {
+            if state.is_done(!bell.doorbell().submit().is_empty()) {
                 return Ok(());
             }
             if state.ready.is_empty() && bell.doorbell().submit().is_empty() {
@@ -292,8 +294,18 @@ struct State {
     orders: mpsc::UnboundedReceiver<Order>,
     /// Runs once there may be connections.
     tidy: Option<Interval>,
-    draining: bool,
+    ending: Ending,
     abandoned: bool,
+}
+
+/// Whether the worker is to end when nothing is in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    No,
+    /// After what it has taken.
+    Drain,
+    /// After what the module has submitted.
+    Finish,
 }
 
 impl State {
@@ -310,7 +322,7 @@ impl State {
             clock: shared.clock,
             orders,
             tidy: None,
-            draining: false,
+            ending: Ending::No,
             abandoned: false,
         }
     }
@@ -319,7 +331,7 @@ impl State {
     /// dropped: opening it puts it there.
     fn note_ready(&mut self, device: usize) {
         if let Some(Some(queue)) = self.queues.get_mut(device) {
-            if !mem::replace(&mut queue.is_ready, true) && !self.draining {
+            if !mem::replace(&mut queue.is_ready, true) && self.ending != Ending::Drain {
                 self.ready.push_back(queue.device().index);
             }
         }
@@ -390,11 +402,12 @@ impl State {
     fn finish(&mut self, finished: Finished) {
         let Finished { device, submission, offset, result } = finished;
         let Some(Some(queue)) = self.queues.get_mut(device as usize) else { return };
-        let errno = match &result {
-            Ok(()) => 0,
-            Err(error) => error.errno(),
+        let outcome = match &result {
+            Ok(()) => Outcome::Done,
+            Err(error) if error.may_pass() => Outcome::MayPass(error.errno()),
+            Err(error) => Outcome::Failed(error.errno()),
         };
-        queue.complete(&submission, errno, self.now);
+        queue.complete(&submission, outcome, self.now);
         if !mem::replace(&mut queue.is_dirty, true) {
             self.dirty.push(device);
         }
@@ -446,9 +459,10 @@ impl State {
                 let _ = done.send(());
             }
             Order::Drain => {
-                self.draining = true;
+                self.ending = Ending::Drain;
                 self.ready.clear();
             }
+            Order::Finish => self.ending = Ending::Finish,
             Order::Abandon => self.abandon_all(),
         }
     }
@@ -475,10 +489,17 @@ impl State {
     /// Whether nothing but submissions and orders can come: no request is under way, and there
     /// never was one that left a connection.
     fn is_alone(&self) -> bool {
-        self.tidy.is_none() && self.ready.is_empty() && !self.draining && !self.abandoned
+        self.tidy.is_none() && self.ready.is_empty() && self.ending == Ending::No && !self.abandoned
     }
 
-    fn is_done(&self) -> bool {
-        self.abandoned || (self.draining && self.requests.is_empty())
+    /// Whether the worker can end; `submitted`: whether the module may have submitted something.
+    fn is_done(&self, submitted: bool) -> bool {
+        let idle = self.requests.is_empty();
+        self.abandoned
+            || match self.ending {
+                Ending::No => false,
+                Ending::Drain => idle,
+                Ending::Finish => idle && self.ready.is_empty() && !submitted,
+            }
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::libc::{ECONNREFUSED, EDESTADDRREQ, EEXIST, EINTR, EIO, ENODEV, ENOENT};
 use proptest::prelude::*;
 use srb_agent::agent::AgentError;
-use srb_agent::session::{BeginError, Ended, Session};
+use srb_agent::session::{BeginError, Ended, Entry, Session};
 use srb_agent::sim::{wait, Request, RunningAgent, SimModule};
 use srb_playground::Playground;
 use srb_proto::control::Listing;
@@ -458,7 +458,7 @@ fn another_version_is_refused_with_both_numbers() {
     let module = SimModule::with_version(1, 77);
     let agent = RunningAgent::start(&module, RunningAgent::config(folder.path()));
     let error = agent.wait().expect_err("versions differ").to_string();
-    assert!(error.contains("version 77") && error.contains("version 1"), "{error}");
+    assert!(error.contains("version 77") && error.contains("version 2"), "{error}");
 }
 
 /// The order that a worker is woken for comes before it sleeps: it must not then sleep over it.
@@ -466,7 +466,7 @@ fn another_version_is_refused_with_both_numbers() {
 fn a_knock_before_the_sleep_prevents_it() {
     let (awake, is_awake) = mpsc::channel();
     thread::spawn(move || {
-        let mut begun = Session::begin(&SimModule::new(1)).expect("a session");
+        let mut begun = Session::begin(&SimModule::new(1), Entry::IfFree).expect("a session");
         let runtime = srb_agent::worker::runtime().expect("a runtime");
         runtime.block_on(async {
             let bell = begun.data.remove(0).watch().expect("watched");

@@ -69,7 +69,7 @@ fn the_status_tells_of_process_settings_urls_and_devices() {
     assert_eq!(module.read(disk, 0, 0, 8192).status, 0);
     let status: Status = read(agent.socket(), "/status");
     assert_eq!(status.agent.pid, std::process::id());
-    assert_eq!((status.agent.abi, status.agent.queues), (1, 2));
+    assert_eq!((status.agent.abi, status.agent.queues), (2, 2));
     assert!(status.agent.session.is_some());
     assert_eq!((status.settings.nb_req_retries, status.settings.req_timeout_secs), (3, 5));
     assert_eq!(status.urls, read::<Urls>(agent.socket(), "/urls").urls);

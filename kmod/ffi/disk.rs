@@ -2,7 +2,7 @@
 //! A disk with its tag set, and the callbacks that the block layer has for it.
 
 use super::{
-    request::{blk_status, Request},
+    request::{blk_status, History, Request},
     sysfs, to_c, Descriptor,
 };
 use crate::{
@@ -116,6 +116,7 @@ impl Disk {
                 nr_maps: 1,
                 queue_depth: geometry.depth,
                 numa_node: bindings::NUMA_NO_NODE,
+                cmd_size: size_of::<History>() as u32,
                 timeout: jiffies(geometry.timeout_secs),
                 flags: bindings::BLK_MQ_F_NO_SCHED_BY_DEFAULT,
                 driver_data: Arc::as_ptr(device).cast_mut().cast(),
@@ -251,6 +252,12 @@ impl Disk {
     pub(crate) fn set_timeout(self, secs: u32) {
         // SAFETY: A live disk has a queue.
         unsafe { bindings::blk_queue_rq_timeout((*self.disk).queue, jiffies(secs)) };
+    }
+
+    /// Tells those who have the disk open that it is gone: a file system on it shuts down.
+    pub(crate) fn mark_dead(self) {
+        // SAFETY: A disk that was added.
+        unsafe { bindings::blk_mark_disk_dead(self.disk) };
     }
 
     /// Takes the disk away from the system; waits for requests in flight.

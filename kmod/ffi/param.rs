@@ -1,14 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Module parameters that show in sysfs; the `module!` macro makes only such as do not.
 
-use crate::params;
-use kernel::{bindings, prelude::*, sync::atomic::Atomic};
+use crate::{params, proto::command::Policy};
+use core::fmt::Write as _;
+use kernel::{
+    bindings,
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
 
 /// An unsigned parameter with its least and greatest value.
 pub(crate) struct UintRange<const MIN: u32, const MAX: u32>;
 
 /// A signed parameter with its least and greatest value.
 pub(crate) struct IntRange<const MIN: i32, const MAX: i32>;
+
+/// A [`Policy`], kept as [`Policy::to_secs`].
+pub(crate) struct PolicyWord;
 
 impl<const MIN: u32, const MAX: u32> UintRange<MIN, MAX> {
     pub(crate) const OPS: bindings::kernel_param_ops = bindings::kernel_param_ops {
@@ -56,8 +64,55 @@ impl<const MIN: i32, const MAX: i32> IntRange<MIN, MAX> {
         }
         // SAFETY: `arg` points to an i32 that is accessed as an atomic, by `address`.
         let target = unsafe { Atomic::<i32>::from_ptr((*param).__bindgen_anon_1.arg.cast()) };
-        target.store(parsed, kernel::sync::atomic::Relaxed);
+        target.store(parsed, Relaxed);
         finish(0)
+    }
+}
+
+impl PolicyWord {
+    pub(crate) const OPS: bindings::kernel_param_ops = bindings::kernel_param_ops {
+        flags: 0,
+        set: Some(Self::set),
+        get: Some(Self::get),
+        free: None,
+    };
+
+    /// Where the kernel finds the value.
+    pub(crate) const fn address(value: &'static Atomic<i64>) -> *mut c_void {
+        value.as_ptr().cast()
+    }
+
+    /// # Safety
+    /// `param` is one that was declared with this type.
+    unsafe fn value<'a>(param: *const bindings::kernel_param) -> &'a Atomic<i64> {
+        // SAFETY: `arg` points to a static i64 that is accessed as an atomic, by `address`.
+        unsafe { Atomic::<i64>::from_ptr((*param).__bindgen_anon_1.arg.cast()) }
+    }
+
+    /// # Safety
+    /// Called by the module loader or sysfs, for a parameter of ours, with what it passes.
+    unsafe extern "C" fn set(value: *const c_char, param: *const bindings::kernel_param) -> c_int {
+        // SAFETY: A string from the module loader or sysfs.
+        let text = unsafe { CStr::from_char_ptr(value) };
+        let Ok(policy) = Policy::parse(text.to_bytes()) else {
+            return EINVAL.to_errno();
+        };
+        // SAFETY: The contract.
+        unsafe { Self::value(param) }.store(policy.to_secs(), Relaxed);
+        finish(0)
+    }
+
+    /// # Safety
+    /// Called by sysfs, for a parameter of ours, with what it passes.
+    unsafe extern "C" fn get(buffer: *mut c_char, param: *const bindings::kernel_param) -> c_int {
+        // SAFETY: The contract.
+        let secs = unsafe { Self::value(param) }.load(Relaxed);
+        // SAFETY: sysfs passes a page.
+        let mut page = unsafe { super::sysfs::Page::from_raw(buffer) };
+        match writeln!(page, "{}", Policy::from_secs(secs)) {
+            Ok(()) => page.len() as c_int,
+            Err(_) => EIO.to_errno(),
+        }
     }
 }
 
@@ -73,12 +128,12 @@ fn finish(result: c_int) -> c_int {
 /// Declares a parameter: name, range, the atomic that holds it, mode, description.
 macro_rules! parameter {
     (
-        $name:ident: $range:ident($min:literal, $max:literal),
+        $name:ident: $range:ident $(($min:literal, $max:literal))?,
         $value:ident, $mode:literal, $what:literal
     ) => {
         const _: () = {
             use kernel::bindings;
-            type Range = $crate::ffi::param::$range<$min, $max>;
+            type Range = $crate::ffi::param::$range $(<$min, $max>)?;
 
             static OPS: bindings::kernel_param_ops = Range::OPS;
 
@@ -104,7 +159,11 @@ macro_rules! parameter {
                     },
                 });
 
-            const TYPE: &str = concat!("parmtype=", stringify!($name), ":int\0");
+            const TYPE: &str = concat!(
+                "parmtype=",
+                stringify!($name),
+                $crate::ffi::param::parameter_type!($range)
+            );
             #[link_section = ".modinfo"]
             #[used(compiler)]
             static TYPE_INFO: [u8; TYPE.len()] = $crate::ffi::param::bytes(TYPE);
@@ -117,6 +176,17 @@ macro_rules! parameter {
     };
 }
 pub(crate) use parameter;
+
+/// What modinfo calls the type.
+macro_rules! parameter_type {
+    (PolicyWord) => {
+        ":charp\0"
+    };
+    ($number:ident) => {
+        ":int\0"
+    };
+}
+pub(crate) use parameter_type;
 
 /// A string as an array.
 pub(crate) const fn bytes<const N: usize>(text: &str) -> [u8; N] {

@@ -2,7 +2,11 @@
 //! A block request that the driver owns.
 
 use core::ptr::NonNull;
-use kernel::{bindings, prelude::*};
+use kernel::{
+    bindings,
+    prelude::*,
+    time::{Delta, Instant, Monotonic},
+};
 
 #[expect(improper_ctypes, reason = "a request is passed by pointer, its layout is the bindings'")]
 extern "C" {
@@ -17,6 +21,28 @@ pub(crate) enum Direction {
     Read,
     /// To the volume.
     Write,
+}
+
+/// Says that [`History`] holds: the block layer clears it when it gives the request out anew, and
+/// merges nothing with a request that has it.
+const HAS_HISTORY: u32 = 1 << bindings::rqf_flags___RQF_DONTPREP;
+
+/// What the driver remembers of a request that it puts back; lies behind the block layer's own.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct History {
+    /// An agent was given it.
+    pub(crate) repeated: bool,
+    /// It was held: since when, and what it would have failed with.
+    pub(crate) held: Option<(Instant<Monotonic>, Error)>,
+    /// It is among those that are held now.
+    pub(crate) waiting: bool,
+}
+
+impl History {
+    /// For how long the request has been held by now.
+    pub(crate) fn held_for(&self) -> Delta {
+        self.held.map_or(Delta::ZERO, |(since, _)| since.elapsed())
+    }
 }
 
 /// A request between `queue_rq` and its end. Whoever holds it owns it: [`Self::end`] and
@@ -78,6 +104,25 @@ impl Request {
     pub(crate) fn start(&self) {
         // SAFETY: The driver owns the request.
         unsafe { bindings::blk_mq_start_request(self.0.as_ptr()) };
+    }
+
+    /// What became of it before.
+    pub(crate) fn history(&self) -> History {
+        // SAFETY: As in `tag`.
+        if unsafe { (*self.0.as_ptr()).rq_flags } & HAS_HISTORY == 0 {
+            return History::default();
+        }
+        // SAFETY: The tag set has room for it behind each request, and the flag says that
+        // `remember` has filled it.
+        unsafe { self.0.as_ptr().add(1).cast::<History>().read() }
+    }
+
+    /// Notes what became of it, until it has ended.
+    pub(crate) fn remember(&self, history: History) {
+        // SAFETY: The tag set has room for it behind each request, which the driver owns.
+        unsafe { self.0.as_ptr().add(1).cast::<History>().write(history) };
+        // SAFETY: As above.
+        unsafe { (*self.0.as_ptr()).rq_flags |= HAS_HISTORY };
     }
 
     /// Puts it back; it comes through `queue_rq` again after the next kick of the requeue list.

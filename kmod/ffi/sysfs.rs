@@ -41,6 +41,20 @@ pub(crate) struct Page<'a> {
 const NOTE_BYTES: usize = 80;
 
 impl Page<'_> {
+    /// # Safety
+    /// `buffer` is a page that nobody else uses for `'a`.
+    pub(super) unsafe fn from_raw(buffer: *mut c_char) -> Self {
+        // SAFETY: The contract.
+        let bytes =
+            unsafe { core::slice::from_raw_parts_mut(buffer.cast::<u8>(), bindings::PAGE_SIZE) };
+        Self { bytes, len: 0 }
+    }
+
+    /// Bytes written so far.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
     /// Adds text; false, and nothing added, if there is no room.
     pub(crate) fn push(&mut self, text: &str) -> bool {
         let end = self.len.saturating_add(text.len());
@@ -88,9 +102,7 @@ impl core::fmt::Write for Page<'_> {
 /// `buffer` is a page.
 unsafe fn shown(buffer: *mut c_char, show: impl FnOnce(&mut Page<'_>) -> Result) -> isize {
     // SAFETY: The contract.
-    let bytes =
-        unsafe { core::slice::from_raw_parts_mut(buffer.cast::<u8>(), bindings::PAGE_SIZE) };
-    let mut page = Page { bytes, len: 0 };
+    let mut page = unsafe { Page::from_raw(buffer) };
     match show(&mut page) {
         Ok(()) => page.len as isize,
         Err(error) => error.to_errno() as isize,
@@ -230,7 +242,7 @@ attribute_list!(
     class_attribute,
     [Urls, Volumes, AddUrls, RemoveUrls, Create, Extend, Destroy, Attach, Detach]
 );
-attribute_list!(DISK_LIST, disk_file, device_attribute, [Debug, DeviceUrls, VolumeName, Size]);
+attribute_list!(DISK_LIST, disk_file, device_attribute, [Debug, Policy, DeviceUrls, VolumeName, Size]);
 
 const fn group(list: *const *const bindings::attribute) -> Descriptor<bindings::attribute_group> {
     Descriptor(bindings::attribute_group {

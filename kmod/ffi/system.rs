@@ -75,6 +75,13 @@ pub(crate) fn sleep_jiffies(jiffies: Jiffies) {
     unsafe { bindings::schedule_timeout_uninterruptible(jiffies as c_long) };
 }
 
+/// Waits for an RCU grace period, at the cost of interrupting the processors: for what holds up
+/// requests.
+pub(crate) fn synchronize_rcu_expedited() {
+    // SAFETY: Process context, no lock held but mutexes.
+    unsafe { bindings::synchronize_rcu_expedited() };
+}
+
 /// Whether a path leads to anything, in the caller's view of the file system. Opens it without
 /// asking its driver.
 pub(crate) fn path_exists(path: &str) -> Result<bool> {

@@ -27,7 +27,7 @@ pub(crate) fn commands(data: &[u8]) {
     if let Ok(volume) = command::parse_volume(data) {
         volume_is_valid(volume);
     }
-    if let Ok(device) = command::parse_device(data) {
+    if let Ok((device, _)) = command::parse_detach(data) {
         device_is_valid(device);
     }
     for (_, parsed) in command::parse_urls(data) {

@@ -5,12 +5,14 @@
 //! sentence ([`CommandError::reason`]) that the module logs and `srbctl` prints.
 
 mod name;
+mod policy;
 mod size;
 mod url;
 
 pub use self::name::{
     check_device_name, check_volume_name, encoded, NameError, MAX_DEVICE_BYTES, MAX_VOLUME_BYTES,
 };
+pub use self::policy::{Policy, PolicyError, MAX_QUEUE_SECS};
 pub use self::size::{parse_size, SizeError, MAX_SIZE_BYTES};
 pub use self::url::{Kind, RepositoryUrl, UrlError, MAX_URL_BYTES};
 
@@ -26,6 +28,8 @@ pub enum CommandError {
     ExtraWord,
     /// Fewer words than the command takes.
     MissingWord,
+    /// A word that the command does not know.
+    UnknownWord,
     /// A byte sequence that is no UTF-8.
     NotUtf8,
     /// A name that cannot be.
@@ -42,6 +46,7 @@ impl CommandError {
             Self::Empty => "the command is empty",
             Self::ExtraWord => "the command has too many words",
             Self::MissingWord => "the command lacks a word",
+            Self::UnknownWord => "the command does not know the second word",
             Self::NotUtf8 => "the command is not UTF-8",
             Self::Name(error) => error.reason(),
             Self::Size(error) => error.reason(),
@@ -95,14 +100,30 @@ pub fn parse_volume_and_device(command: &[u8]) -> Result<(&str, &str), CommandEr
     Ok((volume, device))
 }
 
-/// Parses `DEVICE`, as `detach` takes it.
+/// How a device is detached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detach {
+    /// Only if nobody has it open.
+    Unused,
+    /// In any case; whatever is in flight, or comes later, fails.
+    Force,
+}
+
+/// Parses `DEVICE` or `DEVICE force`, as `detach` takes it.
 ///
 /// # Errors
 /// See [`CommandError`].
-pub fn parse_device(command: &[u8]) -> Result<&str, CommandError> {
-    let [device] = words(command)?;
+pub fn parse_detach(command: &[u8]) -> Result<(&str, Detach), CommandError> {
+    let (device, how) = match words(command) {
+        Ok([device]) => (device, Detach::Unused),
+        Err(CommandError::ExtraWord) => match words(command)? {
+            [device, "force"] => (device, Detach::Force),
+            [_, _] => return Err(CommandError::UnknownWord),
+        },
+        Err(error) => return Err(error),
+    };
     check_device_name(device).map_err(CommandError::Name)?;
-    Ok(device)
+    Ok((device, how))
 }
 
 /// Splits a comma-separated list of URLs, as `add_urls` and `remove_urls` take it, and parses each
@@ -131,7 +152,8 @@ mod tests {
         assert_eq!(parse_volume_and_size(b"  vol1\t 512  \n"), Ok(("vol1", 512)));
         assert_eq!(parse_volume(b"vol1"), Ok("vol1"));
         assert_eq!(parse_volume_and_device(b"vol1 disk1\n"), Ok(("vol1", "disk1")));
-        assert_eq!(parse_device(b"disk1\n"), Ok("disk1"));
+        assert_eq!(parse_detach(b"disk1\n"), Ok(("disk1", Detach::Unused)));
+        assert_eq!(parse_detach(b" disk1  force\n"), Ok(("disk1", Detach::Force)));
     }
 
     #[test]
@@ -141,6 +163,9 @@ mod tests {
         assert_eq!(parse_volume(b"a b"), Err(CommandError::ExtraWord));
         assert_eq!(parse_volume_and_size(b"a"), Err(CommandError::MissingWord));
         assert_eq!(parse_volume_and_size(b"a 1k 2"), Err(CommandError::ExtraWord));
+        assert_eq!(parse_detach(b"\n"), Err(CommandError::Empty));
+        assert_eq!(parse_detach(b"disk1 now"), Err(CommandError::UnknownWord));
+        assert_eq!(parse_detach(b"disk1 force now"), Err(CommandError::ExtraWord));
         assert_eq!(parse_volume(b"\xff"), Err(CommandError::NotUtf8));
         assert_eq!(parse_volume(b"a/b"), Err(CommandError::Name(NameError::Slash)));
         assert_eq!(parse_volume_and_size(b"a 5X"), Err(CommandError::Size(SizeError::Malformed)));
@@ -162,7 +187,7 @@ mod tests {
             let _ = parse_volume_and_size(&bytes);
             let _ = parse_volume_and_device(&bytes);
             let _ = parse_volume(&bytes);
-            let _ = parse_device(&bytes);
+            let _ = parse_detach(&bytes);
             parse_urls(&bytes).for_each(drop);
         }
 

@@ -22,8 +22,8 @@ const fn ioc(direction: u32, number: u32, bytes: usize) -> u32 {
 
 /// Begins a session. Argument: [`Hello`].
 ///
-/// EPROTO: versions differ. EBUSY: an agent is connected. EINVAL: the file has begun or joined a
-/// session before.
+/// EPROTO: versions differ. EBUSY: an agent is connected, and [`HELLO_TAKEOVER`] was not said.
+/// EINVAL: the file has begun or joined a session before.
 pub const HELLO: u32 = ioc(READ_WRITE, 1, size_of::<Hello>());
 /// Makes this file a worker's. Argument: [`Join`].
 ///
@@ -47,6 +47,12 @@ pub const ENTER: u32 = ioc(NONE, 5, 0);
 /// ESTALE: the list has changed since. EINVAL: no such URL.
 pub const ACTIVE_URL: u32 = ioc(READ_WRITE, 6, size_of::<ActiveUrl>());
 
+/// Flag of [`Hello`]: if an agent is connected, take its place. It is told to finish what is in
+/// flight ([`super::layout::RETIRE`]) and has [`TAKEOVER_MSECS`] for it.
+pub const HELLO_TAKEOVER: u32 = 1;
+/// Milliseconds after which an agent that is to be replaced is cut off.
+pub const TAKEOVER_MSECS: u32 = 3000;
+
 /// Flag of [`ENTER`]: sleep if nothing is submitted.
 pub const ENTER_WAIT: u64 = 1;
 
@@ -58,7 +64,7 @@ pub struct Hello {
     pub magic: u64,
     /// In: the agent's [`super::layout::ABI_VERSION`]. Out, also with EPROTO: the module's.
     pub abi_version: u32,
-    /// In: zero. Reserved for ways to begin a session.
+    /// In: 0 or [`HELLO_TAKEOVER`].
     pub flags: u32,
     /// In: features the agent knows. Out: those in force, a subset. None are defined.
     pub features: u64,
@@ -132,6 +138,8 @@ pub struct DeviceInfo {
     pub attachment: u64,
     /// Out: size in bytes.
     pub size_bytes: u64,
+    /// Out: [`super::command::Policy::to_secs`].
+    pub policy_secs: i64,
     /// Out: name of the disk.
     pub name: [u8; DEVICE_NAME_FIELD],
     /// Out: name of the volume.
@@ -145,6 +153,7 @@ impl Default for DeviceInfo {
             queues: 0,
             attachment: 0,
             size_bytes: 0,
+            policy_secs: 0,
             name: [0; DEVICE_NAME_FIELD],
             volume: [0; VOLUME_NAME_FIELD],
         }
@@ -189,6 +198,6 @@ const _: () = {
     assert!(size_of::<Hello>() == 48);
     assert!(size_of::<Join>() == 16);
     assert!(size_of::<Config>() == 48);
-    assert!(size_of::<DeviceInfo>() == 312);
+    assert!(size_of::<DeviceInfo>() == 320);
     assert!(size_of::<ActiveUrl>() == 16);
 };

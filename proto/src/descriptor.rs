@@ -5,7 +5,7 @@
 //! |---|---|---|---|
 //! | 0 | 0–15 | tag | tag |
 //! | 0 | 16–23 | op | zero |
-//! | 0 | 24–31 | flags | zero |
+//! | 0 | 24–31 | flags | flags |
 //! | 0 | 32–63 | generation | generation |
 //! | 1 | 0–31 | first sector, or what the op says | status |
 //! | 1 | 32–63 | its upper half | bytes |
@@ -16,9 +16,11 @@ pub const SUBMISSION_WORDS: usize = 3;
 /// Words of a completion.
 pub const COMPLETION_WORDS: usize = 2;
 
-/// The other side may have done this already: an earlier agent was given the request and did not
-/// complete it.
+/// Of a submission: this may have been done already. The request was given to an agent before, who
+/// did not complete it, or could not carry it out.
 const FLAG_REPEATED: u64 = 1;
+/// Of a completion: the failure may pass. No server answered as one that works.
+const FLAG_TRANSIENT: u64 = 1;
 
 /// A request's place among those in flight on its channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -98,7 +100,7 @@ pub struct Submission {
     pub tag: Tag,
     /// What to do.
     pub op: Op,
-    /// Whether an earlier agent may have done it already.
+    /// Whether it may have been done already: an agent was given it before.
     pub repeated: bool,
     /// To be sent back in the completion.
     pub generation: Generation,
@@ -180,6 +182,8 @@ pub struct Completion {
     pub tag: Tag,
     /// Of the submission.
     pub generation: Generation,
+    /// Of a failure: whether trying again later may help, so that the device's policy decides.
+    pub transient: bool,
     /// 0, or a negative errno.
     pub status: i32,
     /// Bytes moved; of a control request, the bytes of the window that hold the reply or the
@@ -191,8 +195,9 @@ impl Completion {
     /// As it goes into the ring.
     #[must_use]
     pub const fn to_words(self) -> [u64; COMPLETION_WORDS] {
+        let flags = if self.transient { FLAG_TRANSIENT } else { 0 };
         [
-            self.tag.0 as u64 | (self.generation.0 as u64) << 32,
+            self.tag.0 as u64 | flags << 24 | (self.generation.0 as u64) << 32,
             self.status as u32 as u64 | (self.len as u64) << 32,
         ]
     }
@@ -209,6 +214,7 @@ impl Completion {
         Self {
             tag: Tag(first as u16),
             generation: Generation((first >> 32) as u32),
+            transient: (first >> 24) & FLAG_TRANSIENT != 0,
             status: second as u32 as i32,
             len: (second >> 32) as u32,
         }
@@ -230,7 +236,7 @@ mod tests {
         #[test]
         fn completions_survive(first in any::<u64>(), second in any::<u64>()) {
             let completion = Completion::from_words([first, second]);
-            prop_assert_eq!(completion.to_words(), [first & !0xffff_0000, second]);
+            prop_assert_eq!(completion.to_words(), [first & !0xfeff_0000, second]);
             prop_assert_eq!(completion.status_is_valid(), (-4095..=0).contains(&completion.status));
         }
 

@@ -20,7 +20,7 @@ use super::doorbell;
 pub const MAGIC: u64 = u64::from_be_bytes(*b"srb-ring");
 /// Version of everything in this crate that crosses the boundary. Different versions refuse each
 /// other.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 /// Unit of mapping, in bytes.
 pub const PAGE_BYTES: usize = 4096;
 /// Devices that can be attached at a time.
@@ -36,6 +36,9 @@ pub const SECTOR_BYTES: u64 = 512;
 pub const CONTROL_READY: usize = 0;
 /// Member of the control worker's submit set: parameters or URLs have changed.
 pub const CONFIG_CHANGED: usize = 1;
+/// Member of the control worker's submit set: another agent takes over. Nothing new is submitted;
+/// what is in flight should be completed, and the session ended.
+pub const RETIRE: usize = 2;
 
 /// A word with a cache line of its own, so that the two sides do not fight over one.
 #[repr(C, align(64))]

@@ -76,12 +76,15 @@ fn write_constants(out: &mut String) {
         layout::CONTROL_WORKER,
         layout::CONTROL_READY,
         layout::CONFIG_CHANGED,
+        layout::RETIRE,
         doorbell::WORDS,
         doorbell::CAPACITY,
         control::URLS_CAPACITY,
         control::DEVICE_NAME_FIELD,
         control::VOLUME_NAME_FIELD,
         control::LISTING_HEAD_BYTES,
+        control::HELLO_TAKEOVER,
+        control::TAKEOVER_MSECS,
         descriptor::SUBMISSION_WORDS,
         descriptor::COMPLETION_WORDS,
         command::MAX_DEVICE_BYTES,
@@ -143,7 +146,7 @@ fn write_structs(out: &mut String) {
             reserved,
         }
     );
-    fields!(*out, DeviceInfo { index, queues, attachment, size_bytes, name, volume });
+    fields!(*out, DeviceInfo { index, queues, attachment, size_bytes, policy_secs, name, volume });
     fields!(*out, ActiveUrl { version, index, reserved });
 }
 
@@ -182,6 +185,7 @@ fn write_entries(out: &mut String) {
     let cancel = Submission::cancel_arg(submission.tag, submission.generation);
     line(out, "submission.cancel_arg", &hex(&[cancel]));
     let completion = Completion {
+        transient: true,
         tag: submission.tag,
         generation: submission.generation,
         status: -5,

@@ -221,7 +221,7 @@ impl Lane {
                 return Ok(applied);
             };
             let completion = Completion::from_words(words);
-            let Completion { tag, generation, status, len } = completion;
+            let Completion { tag, generation, status, len, .. } = completion;
             let slot = slots.get_mut(tag.index()).ok_or(Errno::EPROTO)?;
             if slot.generation != generation || slot.request.is_none() {
                 *late += 1;

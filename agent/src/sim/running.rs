@@ -13,7 +13,7 @@ use crate::agent::{self, AgentError};
 use crate::config::Config;
 use crate::logging::Log;
 use crate::repository::RestConfig;
-use crate::session::Session;
+use crate::session::{Entry, Session};
 use crate::worker;
 
 /// An agent that serves a simulated module until it is stopped, cut off or dropped.
@@ -30,6 +30,7 @@ impl RunningAgent {
         Config {
             socket: folder.join("agent.sock"),
             device: PathBuf::new(),
+            takeover: false,
             log: None,
             lock_memory: false,
             oom_score_adj: 0,
@@ -44,7 +45,7 @@ impl RunningAgent {
         let (stop, stopped) = oneshot::channel::<()>();
         let (module, socket) = (module.clone(), config.socket.clone());
         let body = move || {
-            let begun = Session::begin(&module)?;
+            let begun = Session::begin(&module, Entry::IfFree)?;
             let runtime = worker::runtime()?;
             LocalSet::new().block_on(&runtime, async {
                 let stop = async move { drop(stopped.await) };

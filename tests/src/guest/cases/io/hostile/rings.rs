@@ -135,7 +135,7 @@ fn request(queues: &mut [Queue]) -> TestResult<(&mut Queue, Submission)> {
 /// What an agent would answer.
 fn right(request: &Submission) -> Completion {
     let Submission { tag, generation, len, .. } = *request;
-    Completion { tag, generation, status: 0, len }
+    Completion { tag, generation, transient: false, status: 0, len }
 }
 
 /// Fails unless ENTER gives this.
@@ -212,6 +212,7 @@ fn on_the_control_ring(scenario: &str, queue: &mut Queue) -> TestResult {
         _ => queue.answer(Completion {
             tag: Tag(CONTROL.depth as u16),
             generation: Generation(1),
+            transient: false,
             status: 0,
             len: 0,
         })?,
