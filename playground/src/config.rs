@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::faults::plan::Plan;
 use crate::quirks::Quirks;
 
 /// A server's settings. The defaults are those of the command line.
@@ -24,6 +25,10 @@ pub struct Config {
     pub lenient: bool,
     /// Deviations of servers in the field, to be imitated.
     pub quirks: Quirks,
+    /// Faults that requests meet from the start on.
+    pub faults: Option<Plan>,
+    /// The port of 127.0.0.1 on which faults can be changed and counted; 0 takes any free one.
+    pub admin_port: Option<u16>,
     /// Bounds on what a client can make the server hold or wait for.
     pub limits: Limits,
 }
@@ -53,6 +58,8 @@ impl Default for Config {
             sync: false,
             lenient: false,
             quirks: Quirks::default(),
+            faults: None,
+            admin_port: None,
             limits: Limits::default(),
         }
     }

@@ -2,9 +2,8 @@
 //! One client's connection, on a task of its own: from its first byte to its end.
 //!
 //! `server` hands the socket over; each request passes through [`Session::pass`] on its way to
-//! `routes`, and the answer on its way back. What an answer is to suffer there (a delay, another
-//! status, a body cut short, no answer at all) is a matter of this one function: neither routes
-//! nor the server know of it.
+//! `routes`, and the answer on its way back. Where faults are to be met, `faults` stands between
+//! the two; an ending that it asks for is played here, once hyper has let go of the socket.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -23,6 +22,8 @@ use tokio::sync::oneshot;
 use tracing::debug;
 
 use crate::answer::Answer;
+use crate::faults::ending::Ending;
+use crate::faults::{act, Faults};
 use crate::routes::Routes;
 
 /// The largest head of a request, and the largest piece in which its body is handed on.
@@ -38,8 +39,11 @@ struct Hangup;
 #[derive(Debug)]
 struct Session {
     routes: Arc<Routes>,
+    faults: Faults,
     peer: SocketAddr,
     served: AtomicU32,
+    /// What a fault wants done with the socket.
+    ending: Mutex<Option<Ending>>,
     /// Dropped once the last answer that the connection may carry has been handed to the socket.
     last: Mutex<Option<oneshot::Sender<()>>>,
 }
@@ -56,7 +60,16 @@ impl Session {
         let began = Instant::now();
         let line = tracing::enabled!(tracing::Level::DEBUG)
             .then(|| (request.method().clone(), request.uri().clone()));
-        let mut answer = self.routes.answer(request).await;
+        let (head, upload) = self.routes.open(request);
+        let outcome = if self.faults.armed() {
+            act::answer(&self.faults, &self.routes, head, upload).await
+        } else {
+            Ok(self.routes.answer(&head, upload).await)
+        };
+        let mut answer = outcome.map_err(|ending| {
+            *self.ending.lock().unwrap_or_else(PoisonError::into_inner) = Some(ending);
+            Hangup
+        })?;
         if let Some((method, uri)) = line {
             let status = answer.status().as_u16();
             debug!(peer = %self.peer, number, %method, %uri, status, took = ?began.elapsed());
@@ -76,6 +89,7 @@ pub(crate) async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
     routes: Arc<Routes>,
+    faults: Faults,
     head_timeout: Duration,
     stop: impl Future<Output = ()>,
 ) {
@@ -83,40 +97,49 @@ pub(crate) async fn serve(
     let (signal, last_answer) = oneshot::channel();
     let session = Arc::new(Session {
         routes,
+        faults,
         peer,
         served: AtomicU32::new(0),
+        ending: Mutex::new(None),
         last: Mutex::new(Some(signal)),
     });
     let service = service_fn(|request| {
         let session = Arc::clone(&session);
         async move { session.pass(request).await }
     });
-    let connection = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(head_timeout)
         .max_buf_size(BUFFER_BYTES)
         .max_headers(HEADERS)
         .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection, stop, last_answer);
+    tokio::pin!(stop, last_answer);
     let (mut stopping, mut leaving) = (false, false);
     loop {
         tokio::select! {
             // The connection first: an answer is handed over before its end is acted on.
             biased;
-            outcome = connection.as_mut() => {
+            outcome = &mut connection => {
                 if let Err(error) = outcome {
                     debug!(%peer, %error, "connection ended");
                 }
-                return;
+                break;
             }
             _ = &mut last_answer, if closes && !leaving => {
                 leaving = true;
-                connection.as_mut().graceful_shutdown();
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
             }
             () = &mut stop, if !stopping => {
                 stopping = true;
-                connection.as_mut().graceful_shutdown();
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
             }
+        }
+    }
+    let ending = session.ending.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(ending) = ending {
+        let stream = connection.into_parts().io.into_inner();
+        if let Err(error) = ending.play(stream, session.routes.body_timeout).await {
+            debug!(%peer, %error, "a connection's end was not seen by its client");
         }
     }
 }

@@ -2,8 +2,8 @@
 //! A REST server for trying, testing and breaking srb: CDMI over HTTP/1.1, volumes as sparse files.
 //!
 //! A request passes, in order: `server` (accept, limits, shutdown) → `connection` (one task per
-//! connection; the place of whatever falsifies answers on purpose) → `routes` (which operation) →
-//! `reading` or `writing` (HTTP meaning of it) → `store` (files). The protocol, and each decision
+//! connection) → `faults` (what goes wrong on purpose, if anything is to) → `routes` (which
+//! operation) → `reading` or `writing` (HTTP meaning of it) → `store` (files). The protocol, and each decision
 //! taken where it leaves a choice, is in this crate's `README.md`.
 //!
 //! Tests start it in their own process:
@@ -25,6 +25,7 @@ mod body;
 mod cache;
 mod config;
 mod connection;
+mod faults;
 mod name;
 mod put;
 mod quirks;
@@ -39,6 +40,9 @@ mod volume;
 mod writing;
 
 pub use config::{Config, Limits};
+pub use faults::plan::{Plan, PlanError};
+pub use faults::rule::{Kind, Rule, Scope};
+pub use faults::{Faults, Report, RuleReport};
 pub use quirks::{Quirk, QuirkError, Quirks};
 pub use server::{Playground, StartError};
 pub use target::PrefixError;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{ArgAction, Parser};
-use srb_playground::{Config, Playground, Quirk};
+use srb_playground::{Config, Plan, Playground, Quirk};
 use tokio::signal::unix::{signal, SignalKind};
 use tracing::Level;
 
@@ -39,6 +39,15 @@ struct Options {
     #[arg(long)]
     lenient: bool,
 
+    /// Let requests meet faults, as docs/faults.md describes:
+    /// "seed=42 read:2%:delay=20..200 write:1%:lost-reply any:0.5%:reset-amid"
+    #[arg(long, value_name = "PLAN")]
+    faults: Option<Plan>,
+
+    /// Change and count faults over HTTP on this port of 127.0.0.1; 0 takes any free one
+    #[arg(long, value_name = "PORT")]
+    admin_port: Option<u16>,
+
     /// Log each request to stderr; -vv logs what the libraries do
     #[arg(short, long, action = ArgAction::Count)]
     verbose: u8,
@@ -58,6 +67,8 @@ impl From<Options> for Config {
             sync: options.sync,
             lenient: options.lenient,
             quirks: options.quirks.into_iter().collect(),
+            faults: options.faults,
+            admin_port: options.admin_port,
             ..Self::default()
         }
     }
@@ -90,7 +101,11 @@ fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let mut stdout = io::stdout();
     let (url, data) = (playground.url(), playground.datapath().display());
     // Whoever started it may not care to read: that is no reason to end.
-    let _ = writeln!(stdout, "listening on {url} with data in {data}").and(stdout.flush());
+    let mut written = writeln!(stdout, "listening on {url} with data in {data}");
+    if let Some(admin) = playground.admin_address() {
+        written = written.and_then(|()| writeln!(stdout, "admin on http://{admin}/"));
+    }
+    let _ = written.and(stdout.flush());
     runtime.block_on(async {
         tokio::select! {
             _ = terminate.recv() => {}

@@ -32,7 +32,7 @@ pub(crate) struct Routes {
     pub(crate) prefix: Prefix,
     pub(crate) lenient: bool,
     pub(crate) quirks: Quirks,
-    body_timeout: Duration,
+    pub(crate) body_timeout: Duration,
 }
 
 impl Routes {
@@ -46,11 +46,16 @@ impl Routes {
         }
     }
 
-    /// Does what the request asks for, or says why not.
-    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Answer {
+    /// Takes a request apart.
+    pub(crate) fn open(&self, request: Request<Incoming>) -> (Parts, Upload) {
         let (head, body) = request.into_parts();
-        let mut upload = Upload::new(body, &head.headers, self.body_timeout);
-        match self.dispatch(&head, &mut upload).await {
+        let upload = Upload::new(body, &head.headers, self.body_timeout);
+        (head, upload)
+    }
+
+    /// Does what the request asks for, or says why not.
+    pub(crate) async fn answer(&self, head: &Parts, mut upload: Upload) -> Answer {
+        match self.dispatch(head, &mut upload).await {
             Ok(answer) => answer,
             Err(refusal) => {
                 tracing::debug!(method = %head.method, uri = %head.uri, "{}", refusal.reason());

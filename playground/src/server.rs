@@ -5,7 +5,7 @@
 //! test that blocks its only thread, or one with another runtime.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use tracing::{debug, warn};
 
 use crate::config::{Config, Limits};
 use crate::connection;
+use crate::faults::{admin, Faults};
 use crate::routes::Routes;
 use crate::store::Store;
 use crate::target::{Prefix, PrefixError};
@@ -43,6 +44,14 @@ pub enum StartError {
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}{}", advice(source))]
     Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The admin API's port cannot be listened on.
+    #[error("cannot listen on {address}, which --admin-port asks for: {source}")]
+    Admin {
         /// The address.
         address: SocketAddr,
         /// What the system said.
@@ -83,8 +92,10 @@ enum Stop {
 #[derive(Debug)]
 pub struct Playground {
     address: SocketAddr,
+    admin_address: Option<SocketAddr>,
     url: String,
     datapath: PathBuf,
+    faults: Faults,
     stop: watch::Sender<Stop>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -98,14 +109,20 @@ impl Playground {
             .map_err(|source| StartError::Datapath { path: config.datapath.clone(), source })?;
         let datapath = store.path().to_owned();
         let address = SocketAddr::new(config.listen, config.port);
-        let failed = |source| StartError::Listen { address, source };
-        let listener = TcpListener::bind(address).map_err(failed)?;
-        listener.set_nonblocking(true).map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        let (listener, address) =
+            listen(address).map_err(|source| StartError::Listen { address, source })?;
         let url = format!("http://{address}{prefix}");
+        let admin = config.admin_port.map(|port| {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            listen(address).map_err(|source| StartError::Admin { address, source })
+        });
+        let (admin, admin_address) = admin.transpose()?.unzip();
 
         let (stop, stopped) = watch::channel(Stop::No);
+        let faults = Faults::new(config.faults.clone());
         let routes = Arc::new(Routes::new(store, prefix, &config));
+        let service =
+            Service { routes, faults: faults.clone(), limits: config.limits, stop: stopped };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name("playground")
             .enable_all()
@@ -113,9 +130,9 @@ impl Playground {
             .map_err(StartError::Threads)?;
         let thread = thread::Builder::new()
             .name(String::from("playground"))
-            .spawn(move || run(runtime, listener, routes, config.limits, stopped))
+            .spawn(move || run(runtime, listener, admin, service))
             .map_err(StartError::Threads)?;
-        Ok(Self { address, url, datapath, stop, thread: Some(thread) })
+        Ok(Self { address, admin_address, url, datapath, faults, stop, thread: Some(thread) })
     }
 
     /// The repository's URL, with a `/` at its end.
@@ -126,6 +143,16 @@ impl Playground {
     /// The address listened on, with the port that was chosen if the configuration left it open.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address of the admin API, if the configuration asked for one.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
+    }
+
+    /// What goes wrong on purpose, to be changed and counted while the server runs.
+    pub fn faults(&self) -> &Faults {
+        &self.faults
     }
 
     /// The absolute path of the data folder.
@@ -160,20 +187,34 @@ impl Drop for Playground {
     }
 }
 
-fn run(
-    runtime: Runtime,
-    listener: TcpListener,
+/// What every connection needs.
+#[derive(Debug, Clone)]
+struct Service {
     routes: Arc<Routes>,
+    faults: Faults,
     limits: Limits,
-    mut stop: watch::Receiver<Stop>,
-) {
+    stop: watch::Receiver<Stop>,
+}
+
+fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+fn run(runtime: Runtime, listener: TcpListener, admin: Option<TcpListener>, service: Service) {
+    let mut stop = service.stop.clone();
     runtime.block_on(async {
+        if let Some(admin) = admin {
+            // Ends with the runtime: what is held can be let go while the server drains.
+            tokio::spawn(admin::serve(admin, service.faults.clone()));
+        }
         let mut connections = JoinSet::new();
         match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => {
-                let for_each = stop.clone();
                 tokio::select! {
-                    () = accept(&listener, &routes, &limits, &for_each, &mut connections) => {}
+                    () = accept(&listener, &service, &mut connections) => {}
                     () = told_to_stop(&mut stop) => {}
                 }
             }
@@ -182,7 +223,7 @@ fn run(
         // The listener is closed: a client that comes now is refused by the kernel.
         if *stop.borrow() != Stop::Now {
             let ended = async { while connections.join_next().await.is_some() {} };
-            if timeout(limits.drain_timeout, ended).await.is_err() {
+            if timeout(service.limits.drain_timeout, ended).await.is_err() {
                 warn!(left = connections.len(), "requests did not end in time");
             }
         }
@@ -193,12 +234,10 @@ fn run(
 
 async fn accept(
     listener: &tokio::net::TcpListener,
-    routes: &Arc<Routes>,
-    limits: &Limits,
-    stop: &watch::Receiver<Stop>,
+    service: &Service,
     connections: &mut JoinSet<()>,
 ) {
-    let room = Arc::new(Semaphore::new(limits.connections));
+    let room = Arc::new(Semaphore::new(service.limits.connections));
     loop {
         while connections.try_join_next().is_some() {}
         let Ok(place) = Arc::clone(&room).acquire_owned().await else {
@@ -213,15 +252,14 @@ async fn accept(
                 continue;
             }
         };
-        if let Err(error) = prepare(&stream, limits) {
+        if let Err(error) = prepare(&stream, &service.limits) {
             debug!(%peer, %error, "connection gone before it began");
             continue;
         }
-        let (routes, mut stop) = (Arc::clone(routes), stop.clone());
-        let head_timeout = limits.head_timeout;
+        let Service { routes, faults, limits, mut stop } = service.clone();
         connections.spawn(async move {
             let stop = told_to_stop(&mut stop);
-            connection::serve(stream, peer, routes, head_timeout, stop).await;
+            connection::serve(stream, peer, routes, faults, limits.head_timeout, stop).await;
             drop(place);
         });
     }

@@ -106,14 +106,36 @@ impl Client {
         Reply { status, headers: lines, body: Vec::new() }
     }
 
+    /// Whether the connection is open and nothing has come over it.
+    pub(crate) fn is_silent(&mut self) -> bool {
+        let stream = self.0.get_mut();
+        stream.set_nonblocking(true).unwrap();
+        let peeked = stream.peek(&mut [0]);
+        stream.set_nonblocking(false).unwrap();
+        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// Reads to the end of the connection; a reset is one, too.
     pub(crate) fn rest(&mut self) -> Vec<u8> {
+        self.end().0
+    }
+
+    /// Reads to the end of the connection, and tells which end it was.
+    pub(crate) fn end(&mut self) -> (Vec<u8>, End) {
         let mut rest = Vec::new();
         match self.0.read_to_end(&mut rest) {
-            Err(error) if error.kind() != io::ErrorKind::ConnectionReset => panic!("{error}"),
-            _ => rest,
+            Ok(_) => (rest, End::Closed),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => (rest, End::Reset),
+            Err(error) => panic!("{error}"),
         }
     }
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Closed,
+    Reset,
 }
 
 /// An answer.

@@ -14,9 +14,12 @@ fn command() -> Command {
 }
 
 fn first_line(child: &mut Child) -> String {
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    line
+    lines(child, 1).remove(0)
+}
+
+fn lines(child: &mut Child, count: usize) -> Vec<String> {
+    let output = BufReader::new(child.stdout.take().unwrap());
+    output.lines().take(count).map(Result::unwrap).collect()
 }
 
 #[test]
@@ -47,6 +50,33 @@ fn it_says_where_it_listens_serves_and_ends_at_a_signal() {
 }
 
 #[test]
+fn faults_are_there_from_the_start_and_can_be_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = command()
+        .current_dir(&folder)
+        .args(["--port", "0", "--admin-port", "0"])
+        .args(["--faults", "seed=5 control:100%:status=503"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = lines(&mut child, 2);
+    let address = |line: &str, before| {
+        let rest = line.strip_prefix(before).unwrap();
+        rest.split_once('/').unwrap().0.parse().unwrap()
+    };
+    let data = address(&lines[0], "listening on http://");
+    let admin = address(&lines[1], "admin on http://");
+    let ask = |address, line: &str| Client::connect(address).ask(line, &[], b"");
+    assert_eq!(ask(data, "GET /").status, 503);
+    let report = ask(admin, "DELETE /faults").json();
+    assert_eq!((&report["plan"], &report["faulty"]), (&serde_json::Value::Null, &1.into()));
+    assert_eq!(ask(data, "GET /").status, 200);
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn it_fails_with_a_sentence() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("file"), "").unwrap();
@@ -61,4 +91,8 @@ fn it_fails_with_a_sentence() {
     fail(&["--port", "0", "--path", "a//b"], 1, "the repository's path \"a//b\"");
     fail(&["--port", "65536"], 2, "65536");
     fail(&["--quirk", "odd"], 2, "close-after=N");
+    fail(&["--faults", "all:1%:odd"], 2, r#""all:1%:odd": kinds are"#);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    fail(&["--port", "0", "--admin-port", &port], 1, "which --admin-port asks for");
 }

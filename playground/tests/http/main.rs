@@ -5,6 +5,8 @@
 mod client;
 mod command;
 mod connections;
+mod fault_control;
+mod faults;
 mod names;
 mod protocol;
 mod quirks;
