@@ -204,6 +204,23 @@ impl Machine {
         Ok(())
     }
 
+    /// Lets a new agent take the place of the running one, which must end well.
+    ///
+    /// # Errors
+    /// When one of them does not do its part in time; the error has its log.
+    pub fn take_over(&mut self) -> TestResult {
+        let mut old = self.agent.take().ok_or("no agent to take over from")?;
+        let mut command = Command::new("srb-agent");
+        let new = Daemon::start("srb-agent", command.arg("--takeover").args(&self.agent_args))?;
+        let status = wait_for("the old agent ends", READY, || old.ended());
+        let status = status.map_err(|why| format!("{}\n{}", message(&why), new.log()))?;
+        self.agent = Some(new);
+        if !status.success() {
+            return Err(format!("the old agent ended with {status}; {}", old.log()).into());
+        }
+        wait_until("the new agent is ready", READY, || UnixStream::connect(AGENT_SOCKET).is_ok())
+    }
+
     /// Takes the agent away with SIGKILL: a crash.
     ///
     /// # Errors

@@ -25,6 +25,7 @@ pub(super) const CAMPAIGN: Campaign = Campaign {
     bound: Duration::from_secs(1800),
     memory_mib: 2048,
     fails_requests: false,
+    allowed: &[],
 };
 
 /// Waits until requests are under way at one of the devices.

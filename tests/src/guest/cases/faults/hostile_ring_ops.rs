@@ -32,6 +32,7 @@ pub(super) const CAMPAIGN: Campaign = Campaign {
     bound: Duration::from_secs(3600),
     memory_mib: 2048,
     fails_requests: true,
+    allowed: &[],
 };
 
 /// Somebody who reads and writes a device without end, and may be told that it failed.

@@ -34,6 +34,7 @@ pub(super) const CAMPAIGN: Campaign = Campaign {
     bound: Duration::from_secs(1800),
     memory_mib: 256,
     fails_requests: false,
+    allowed: &[],
 };
 
 /// Memory that is taken away from a machine that has more than little: huge pages that nobody uses.

@@ -17,11 +17,17 @@ use crate::guest::random::Random;
 use crate::guest::{Case, TestResult};
 use load::Counts;
 
+mod admin;
 mod agent_kills;
+mod detach_bounded;
+mod faulty_requests;
+mod half_done;
 mod hostile_ring_ops;
 mod load;
 mod low_memory;
 mod reads_under_writeback;
+mod server_kills;
+mod takeover;
 
 /// What the line with a campaign's figures starts with.
 pub const RESULT: &str = "RESULT ";
@@ -33,11 +39,16 @@ pub const SEED: &str = "SRB_SEED";
 pub const ROUNDS: &str = "SRB_ROUNDS";
 
 /// All campaigns that run inside the VM.
-const CAMPAIGNS: [Campaign; 4] = [
+const CAMPAIGNS: [Campaign; 9] = [
     agent_kills::CAMPAIGN,
+    server_kills::CAMPAIGN,
+    faulty_requests::CAMPAIGN,
+    detach_bounded::CAMPAIGN,
     hostile_ring_ops::CAMPAIGN,
     low_memory::CAMPAIGN,
+    half_done::CAMPAIGN,
     reads_under_writeback::CAMPAIGN,
+    takeover::CAMPAIGN,
 ];
 
 /// One kind of trouble.
@@ -54,6 +65,8 @@ struct Campaign {
     memory_mib: u64,
     /// Whether it is meant to make requests fail, which the kernel logs.
     fails_requests: bool,
+    /// What else it makes the kernel log.
+    allowed: &'static [&'static str],
 }
 
 /// What a campaign is to do.
@@ -131,7 +144,8 @@ impl Campaign {
             case = case.bound(self.bound);
         }
         let allowed: &[&str] = if self.fails_requests { &FAILING } else { &[] };
-        allowed.iter().fold(case, |case, line| case.allow_log(line))
+        let case = allowed.iter().fold(case, |case, line| case.allow_log(line));
+        self.allowed.iter().fold(case, |case, line| case.allow_log(line))
     }
 
     fn execute(&self, plan: &Plan) -> TestResult {

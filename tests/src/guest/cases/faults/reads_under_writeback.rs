@@ -31,6 +31,7 @@ pub(super) const CAMPAIGN: Campaign = Campaign {
     bound: Duration::from_secs(900),
     memory_mib: 4096,
     fails_requests: false,
+    allowed: &[],
 };
 
 /// The kernel's limits of dirty memory, which are restored.

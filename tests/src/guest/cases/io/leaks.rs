@@ -33,7 +33,7 @@ pub(super) fn cases() -> Vec<Case> {
 
 /// What is in use, of the kernel and of the agent.
 #[derive(Debug, Clone, Copy)]
-struct Usage {
+pub(in crate::guest::cases) struct Usage {
     slab_kib: i64,
     stacks_kib: i64,
     vmalloc_kib: i64,
@@ -57,7 +57,7 @@ fn count(number: usize) -> i64 {
 }
 
 impl Usage {
-    fn now(machine: &mut Machine) -> TestResult<Self> {
+    pub(in crate::guest::cases) fn now(machine: &mut Machine) -> TestResult<Self> {
         drop_caches(machine)?;
         let agent = format!("/proc/{}", machine.agent()?.pid());
         // Areas that are free are listed until a number of them is returned at once.
@@ -76,7 +76,7 @@ impl Usage {
     }
 
     /// Whether it is no more than it was, but for what caches and udev's workers come to.
-    fn is_flat(&self, before: &Self) -> bool {
+    pub(in crate::guest::cases) fn is_flat(&self, before: &Self) -> bool {
         self.slab_kib - before.slab_kib <= KEPT_KIB
             && self.stacks_kib - before.stacks_kib <= 512
             && self.vmalloc_kib - before.vmalloc_kib <= 1024

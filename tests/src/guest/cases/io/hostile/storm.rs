@@ -285,6 +285,7 @@ impl Channel {
             let late = self.last.unwrap_or(Completion {
                 tag: Tag(random.below(u64::from(self.geometry.depth)) as u16),
                 generation: Generation(small_or_any(random) as u32),
+                transient: random.one_in(2),
                 status: 0,
                 len: small_or_any(random) as u32,
             });
@@ -295,7 +296,7 @@ impl Channel {
         };
         self.look_at(&request)?;
         let Submission { tag, generation, len, .. } = request;
-        let right = Completion { tag, generation, status: 0, len };
+        let right = Completion { tag, generation, transient: false, status: 0, len };
         let answer = match random.below(12) {
             0 => Completion { len: small_or_any(random) as u32, ..right },
             1 => Completion { status: random.next_u64() as i32, ..right },
@@ -306,6 +307,7 @@ impl Channel {
             }
             4 if random.one_in(16) => Completion { tag: Tag(random.next_u64() as u16), ..right },
             5 => return Ok(()),
+            6 => Completion { transient: true, status: -5, ..right },
             _ => right,
         };
         self.answer(answer);
