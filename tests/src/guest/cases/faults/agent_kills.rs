@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::load::{Counts, Load};
+use super::load::{Counts, Load, ALL_SIZES};
 use super::{millis, Campaign, Figures, Plan};
 use crate::guest::cases::io::{completed, in_flight, leave};
 use crate::guest::wait::wait_for;
@@ -58,8 +58,10 @@ fn run(plan: &Plan, figures: &mut Figures) -> TestResult {
     machine.sh("mkfs.ext4 -q /dev/disk2")?;
     let mount = with_files.mount()?;
     let counts = Arc::new(Counts::default());
-    let loads =
-        [Load::direct(raw.path(), &counts), Load::files(mount.path(), random.clone(), &counts)];
+    let loads = [
+        Load::direct(raw.path(), ALL_SIZES, &counts),
+        Load::files(mount.path(), random.clone(), &counts),
+    ];
     let devices = [&raw, &with_files];
     let (mut count, mut worst) = (0u64, Duration::ZERO);
     let outcome = (0..plan.size).try_for_each(|_| {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::admin::Admin;
-use super::load::{Counts, Load};
+use super::load::{Counts, Load, SMALL_SIZES};
 use super::{Campaign, Figures, Plan};
 use crate::guest::cases::io::disk::Disk;
 use crate::guest::cases::io::{leave, settle, timed};
@@ -88,8 +88,10 @@ fn retryable_faults(
     let counts = Arc::new(Counts::default());
     let before = admin.faulty()?;
     admin.set_plan(&format!("seed={} {RETRYABLE}", plan.seed))?;
-    let loads =
-        [Load::direct(raw.path(), &counts), Load::files(mount.path(), plan.random(), &counts)];
+    let loads = [
+        Load::direct(raw.path(), SMALL_SIZES, &counts),
+        Load::files(mount.path(), plan.random(), &counts),
+    ];
     let mut count = 0;
     let outcome = wait_for("enough requests were faulty", CAMPAIGN.bound, || {
         count = admin.faulty()?.saturating_sub(before);

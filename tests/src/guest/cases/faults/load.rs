@@ -20,6 +20,10 @@ use crate::guest::TestResult;
 
 /// How long one pass of fio may take, pauses of the faults included.
 const PASS: Duration = Duration::from_secs(240);
+/// Sizes of direct writes: all that there are.
+pub(super) const ALL_SIZES: &str = "512/20:4k/50:64k/20:1M/10";
+/// Small ones, of which there are many in a short time.
+pub(super) const SMALL_SIZES: &str = "512/20:4k/70:16k/10";
 /// Files that a pass over a filesystem writes.
 const FILES: u64 = 16;
 /// The largest of them, in bytes.
@@ -99,11 +103,10 @@ impl Load {
         Self { stop, thread }
     }
 
-    /// Verified direct writes of all sizes to a device, of the first 64 MiB.
-    pub(super) fn direct(path: PathBuf, counts: &Arc<Counts>) -> Self {
+    /// Verified direct writes to a device, to its first 64 MiB; `sizes` is fio's `bssplit`.
+    pub(super) fn direct(path: PathBuf, sizes: &'static str, counts: &Arc<Counts>) -> Self {
         let what = path.display().to_string();
         Self::start(what, counts, move || {
-            let sizes = "512/20:4k/50:64k/20:1M/10";
             let job = verified(&path, "randwrite", "4k").option("bssplit", sizes);
             fio(&job.option("size", "64M").option("io_size", "4M"))
         })

@@ -5,14 +5,14 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::{Campaign, Figures, Plan};
 use crate::guest::cases::io::leaks::field;
 use crate::guest::cases::io::{drop_caches, join, leave};
 use crate::guest::random::Random;
-use crate::guest::wait::{wait_for, wait_until};
+use crate::guest::wait::wait_for;
 use crate::guest::{Machine, TestResult};
 
 /// A file's size in MiB.
@@ -21,8 +21,8 @@ const FILE_MIB: u64 = 16;
 const LEFT_KIB: i64 = 160 << 10;
 /// How often the agent is killed on the way.
 const KILLS: u64 = 2;
-/// How long writing may make no progress.
-const PROGRESS: Duration = Duration::from_secs(120);
+/// How long writing a file may take.
+const PROGRESS: Duration = Duration::from_secs(60);
 const HUGE_PAGES: &str = "/proc/sys/vm/nr_hugepages";
 
 /// Its size is the number of MiB written.
@@ -114,6 +114,39 @@ fn count_mismatches(folder: &Path, seed: u64, files: u64) -> TestResult<u64> {
     Ok(wrong)
 }
 
+/// Kills the agent when a third and two thirds of the files are there, and sees the writer to its
+/// end.
+fn kill_on_the_way(
+    machine: &mut Machine,
+    folder: &Path,
+    files: u64,
+    writer: &JoinHandle<TestResult>,
+    figures: &mut Figures,
+) -> TestResult {
+    let (mut kills, mut windows_kib, mut least_kib) = (0u64, 0, i64::MAX);
+    let bound = PROGRESS * u32::try_from(files)?;
+    let outcome = wait_for("all is written", bound, || {
+        // The windows are all that the agent maps of a file.
+        let status = format!("/proc/{}/status", machine.agent()?.pid());
+        windows_kib = windows_kib.max(field(&status, "RssFile")?);
+        least_kib = least_kib.min(field("/proc/meminfo", "MemAvailable")?);
+        if kills < KILLS && file(folder, files * (kills + 1) / (KILLS + 1)).exists() {
+            machine.kill_agent()?;
+            machine.start_agent()?;
+            kills += 1;
+        }
+        Ok(writer.is_finished().then_some(()))
+    });
+    figures.set("count", kills);
+    figures.set("most_agent_file_kib", windows_kib);
+    figures.set("least_available_kib", least_kib);
+    outcome?;
+    if kills < KILLS {
+        return Err(format!("the writer ended when the agent had been killed {kills} times").into());
+    }
+    Ok(())
+}
+
 fn run(plan: &Plan, figures: &mut Figures) -> TestResult {
     let mut machine = Machine::builder().data("/scratch/low-memory").start()?;
     let files = plan.size.div_ceil(FILE_MIB);
@@ -125,26 +158,19 @@ fn run(plan: &Plan, figures: &mut Figures) -> TestResult {
     figures.set("available_kib", field("/proc/meminfo", "MemAvailable")?);
     let (folder, seed, began) = (mount.path().to_owned(), plan.seed, Instant::now());
     let writer = thread::spawn(move || write_all(&folder, seed, files));
-    for kill in 1..=KILLS {
-        let mark = file(mount.path(), files * kill / (KILLS + 1));
-        wait_until(&format!("{} is written", mark.display()), PROGRESS * 4, || {
-            writer.is_finished() || mark.exists()
-        })?;
-        if writer.is_finished() {
-            return Err("the writer ended before the agent was killed".into());
-        }
-        machine.kill_agent()?;
-        machine.start_agent()?;
-    }
-    let ended =
-        wait_for("all is written", PROGRESS * 10, || Ok(writer.is_finished().then_some(())));
-    figures.set("count", KILLS);
+    let outcome = kill_on_the_way(&mut machine, mount.path(), files, &writer, figures);
     figures.set("written_mib", files * FILE_MIB);
     figures.set("write_ms", super::millis(began.elapsed()));
-    ended?;
-    let written = join(writer);
-    figures.set("io_errors", u64::from(written.is_err()));
-    written?;
+    if outcome.is_err() && !writer.is_finished() {
+        // What it hangs in, and what the memory is used for, stand in the kernel's log then.
+        fs::write("/proc/sysrq-trigger", "m")?;
+        fs::write("/proc/sysrq-trigger", "w")?;
+    } else {
+        let written = join(writer);
+        figures.set("io_errors", u64::from(written.is_err()));
+        written?;
+    }
+    outcome?;
     drop_caches(&machine)?;
     figures.set("mismatches", count_mismatches(mount.path(), plan.seed, files)?);
     drop(taken);

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::agent_kills::{completed_by, wait_for_load};
-use super::load::{Counts, Load};
+use super::load::{Counts, Load, ALL_SIZES};
 use super::{millis, Campaign, Figures, Plan};
 use crate::guest::cases::io::leave;
 use crate::guest::wait::wait_for;
@@ -40,8 +40,10 @@ fn run(plan: &Plan, figures: &mut Figures) -> TestResult {
     machine.sh("mkfs.ext4 -q /dev/disk2")?;
     let mount = with_files.mount()?;
     let counts = Arc::new(Counts::default());
-    let loads =
-        [Load::direct(raw.path(), &counts), Load::files(mount.path(), random.clone(), &counts)];
+    let loads = [
+        Load::direct(raw.path(), ALL_SIZES, &counts),
+        Load::files(mount.path(), random.clone(), &counts),
+    ];
     let devices = [&raw, &with_files];
     let (mut count, mut worst) = (0u64, Duration::ZERO);
     let outcome =

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::agent_kills::wait_for_load;
-use super::load::{Counts, Load};
+use super::load::{Counts, Load, ALL_SIZES};
 use super::{millis, Campaign, Figures, Plan};
 use crate::guest::cases::io::disk::Disk;
 use crate::guest::cases::io::{join, leave, settle};
@@ -38,7 +38,7 @@ fn run(plan: &Plan, figures: &mut Figures) -> TestResult {
     let read = machine.attach("vol2", "disk2")?;
     settle()?;
     let counts = Arc::new(Counts::default());
-    let load = Load::direct(loaded.path(), &counts);
+    let load = Load::direct(loaded.path(), ALL_SIZES, &counts);
     let stop = Arc::new(AtomicBool::new(false));
     let (told, path) = (Arc::clone(&stop), read.path());
     // One read after another: the longest is the longest pause.
