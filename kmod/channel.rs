@@ -11,7 +11,8 @@
 //! # Invariants
 //! - A slot that is not `Idle` belongs to the request with its tag: the block layer does not use
 //!   the tag again until the request has been ended or requeued, which happens after the slot
-//!   became `Idle`; or to nobody any more (`Quarantined`), in a device that is going away.
+//!   became `Idle`; or to nobody: for a moment (`Trimming`), or for good in a device that is going
+//!   away (`Quarantined`).
 //! - `active` counts the slots that are not `Idle`.
 //! - A slot's generation changes with each submission, so that a completion fits at most once.
 //!
@@ -67,6 +68,8 @@ enum Use {
     InFlight(Sent),
     /// Answered; its data are being copied, outside the lock.
     Claimed,
+    /// Nobody's; the pages of its window are being given back, outside the lock.
+    Trimming,
     /// Ended before the agent answered, which may still use the window: not to be used again.
     Quarantined,
 }
@@ -200,8 +203,10 @@ impl Channel {
             let Ok(slot) = state.slot(tag) else {
                 return (Verdict::Failed(EIO), Some(request));
             };
-            if !matches!(slot.used, Use::Idle) {
-                return (Verdict::Failed(EIO), Some(request));
+            match slot.used {
+                Use::Idle => {}
+                Use::Trimming => return (Verdict::Later, Some(request)),
+                _ => return (Verdict::Failed(EIO), Some(request)),
             }
             slot.used = Use::Filling;
             state.active = state.active.wrapping_add(1);
@@ -443,6 +448,36 @@ impl Channel {
     /// Whether an agent serves it, and takes requests.
     pub(crate) fn is_served(&self) -> bool {
         self.state.lock().link.as_ref().is_some_and(|link| !link.session.is_retiring())
+    }
+
+    /// Gives pages of windows that are not in use back, about `most` of them; with `quiet`, only if
+    /// there was no request lately. Returns how many.
+    pub(crate) fn trim(&self, quiet: bool, most: usize) -> usize {
+        let mut freed = 0usize;
+        for tag in 0..DATA.depth as usize {
+            if freed >= most {
+                break;
+            }
+            let memory = {
+                let mut state = self.state.lock();
+                let State { link: Some(link), slots, active, idle_rounds, .. } = &mut *state else {
+                    break;
+                };
+                if quiet && *idle_rounds == 0 {
+                    break;
+                }
+                let Some(slot) = slots.get_mut(tag) else { break };
+                if !matches!(slot.used, Use::Idle) || !link.memory.is_window_backed(tag) {
+                    continue;
+                }
+                slot.used = Use::Trimming;
+                *active = active.wrapping_add(1);
+                link.memory.clone()
+            };
+            freed = freed.wrapping_add(memory.release_window(tag));
+            self.state.lock().release(tag);
+        }
+        freed
     }
 
     /// Gives the windows' pages back if the channel has been idle for some rounds. Returns whether

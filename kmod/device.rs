@@ -391,6 +391,19 @@ impl Device {
         self.disk.empty_out();
     }
 
+    /// Gives back pages of windows that are not in use; see [`Channel::trim`].
+    pub(crate) fn trim_windows(&self, quiet: bool, most: usize) -> usize {
+        let trim = |freed: usize, channel: &Arc<Channel>| {
+            freed.wrapping_add(channel.trim(quiet, most.saturating_sub(freed)))
+        };
+        self.channels.iter().fold(0, trim)
+    }
+
+    /// Has requests that were turned away tried again.
+    pub(crate) fn run_queues(&self) {
+        self.disk.with(|disk| disk.run_queues());
+    }
+
     /// Gives back the memory of an idle device's windows.
     pub(crate) fn reclaim_if_idle(&self) {
         let mut reclaimed = false;
@@ -398,7 +411,7 @@ impl Device {
             reclaimed |= channel.reclaim_if_idle();
         }
         if reclaimed {
-            self.disk.with(|disk| disk.run_queues());
+            self.run_queues();
         }
     }
 }

@@ -27,6 +27,7 @@ mod layout;
 mod log;
 mod memory;
 mod params;
+mod pressure;
 #[allow(unreachable_pub, dead_code, unused_imports)]
 #[path = "../proto/src/lib.rs"]
 mod proto;
@@ -53,6 +54,7 @@ const VERSION_TEXT: &str = "version=0.1.0\0";
 struct Srb {
     class: Option<ffi::sysfs::Registration>,
     // Dropped in this order, after `drop` has detached everything.
+    _memory: pressure::Reserve,
     _work: ffi::work::WorkQueue,
     _control: ffi::chardev::Registration,
 }
@@ -67,13 +69,16 @@ impl kernel::Module for Srb {
         unsafe { registry::init() };
         // SAFETY: As above.
         unsafe { session::init() };
+        // SAFETY: As above.
+        unsafe { pressure::init() };
         let work = ffi::work::WorkQueue::new()?;
         housekeeping::init()?;
+        let memory = pressure::Reserve::new()?;
         let control = ffi::chardev::Registration::new()?;
         let class = ffi::sysfs::Registration::new()?;
         params::loaded(true);
         log::info!("loaded, ABI version {}\n", proto::layout::ABI_VERSION);
-        Ok(Self { class: Some(class), _work: work, _control: control })
+        Ok(Self { class: Some(class), _memory: memory, _work: work, _control: control })
     }
 }
 

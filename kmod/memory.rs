@@ -2,7 +2,9 @@
 //! Memory that is shared with one agent session: a doorbell page, or a channel's rings and windows.
 //!
 //! The rings have pages from the start; a tag's window gets them when a request first uses it
-//! ([`Memory::back`]) and gives them back when the device is idle ([`Memory::release_windows`]).
+//! ([`Memory::back`]) and gives them back when the device is idle ([`Memory::release_windows`]) or
+//! memory is short ([`Memory::release_window`]). Windows of data take theirs from
+//! [`crate::pressure`], which bounds them.
 //! When a session ends its memory is taken away from the agent ([`Memory::revoke`]) and never used
 //! for another: whatever a dead or stuck agent still does to its pages, it does to pages that
 //! nobody else has.
@@ -10,7 +12,7 @@
 //! # Invariants
 //! - A page stands in a window's table from [`Memory::back`] until [`Memory::release_windows`] or
 //!   the drop. Between, the holder of the tag may copy to and from it, and faults may map it.
-//! - Pages are taken out of tables only while no tag of the channel is in use and `map` is held,
+//! - Pages are taken out of a window's table only while its tag is not in use and `map` is held,
 //!   after they were unmapped: so no fault can map a page that is about to be freed.
 //!
 //! # Lock order
@@ -22,6 +24,7 @@ use crate::{
         mm::{copy_from_page, copy_to_page, vmalloc_page, AddressSpace, RawPage, SharedPage},
         request::Request,
     },
+    pressure,
     proto::{
         doorbell::{ReadySet, Sleeper, WORDS},
         layout::{ChannelHeader, DoorbellPage, Geometry, Mapping, ABI_VERSION, MAGIC, PAGE_BYTES},
@@ -196,8 +199,12 @@ impl Memory {
         let table = unsafe { &*table };
         for slot in table.0.iter().take(bytes.div_ceil(PAGE_BYTES)) {
             if slot.load(Relaxed).is_null() {
+                let page = match self.mapping {
+                    Mapping::Channel { .. } => pressure::page(flags)?,
+                    _ => SharedPage::new(flags)?,
+                };
                 // ORDERING: release, as above.
-                slot.store(SharedPage::new(flags)?.into_raw(), Release);
+                slot.store(page.into_raw(), Release);
             }
         }
         Ok(())
@@ -344,22 +351,52 @@ impl Memory {
         self.free_windows();
     }
 
+    /// Gives the pages of one window back, and says how many. The caller keeps its tag unused
+    /// meanwhile.
+    pub(crate) fn release_window(&self, tag: usize) -> usize {
+        let map = self.map.lock();
+        let (Some(geometry), Some(window)) = (self.geometry, self.windows.get(tag)) else {
+            return 0;
+        };
+        if let Some(space) = *map {
+            let bytes = geometry.window_bytes as usize;
+            let start = geometry.windows_offset().wrapping_add(tag.wrapping_mul(bytes));
+            space.unmap(self.mapping.offset().wrapping_add(start as u64), bytes);
+        }
+        self.free_window(window)
+    }
+
     fn free_windows(&self) {
         for window in &self.windows {
-            let table = window.0.xchg(core::ptr::null_mut(), Full);
-            if table.is_null() {
-                continue;
-            }
-            // SAFETY: From `KBox::into_raw` in `back`, taken out once by the exchange.
-            let table = unsafe { KBox::from_raw(table) };
-            for slot in table.0.iter() {
-                let page = slot.load(Relaxed);
-                if !page.is_null() {
-                    // SAFETY: From `into_raw` in `back`; the table is ours alone.
-                    unsafe { SharedPage::drop_raw(page) };
-                }
+            self.free_window(window);
+        }
+    }
+
+    fn free_window(&self, window: &Window) -> usize {
+        let table = window.0.xchg(core::ptr::null_mut(), Full);
+        if table.is_null() {
+            return 0;
+        }
+        // SAFETY: From `KBox::into_raw` in `back`, taken out once by the exchange.
+        let table = unsafe { KBox::from_raw(table) };
+        let mut pages = 0usize;
+        for slot in table.0.iter() {
+            let page = slot.load(Relaxed);
+            if !page.is_null() {
+                // SAFETY: From `into_raw` in `back`; the table is ours alone.
+                unsafe { SharedPage::drop_raw(page) };
+                pages = pages.wrapping_add(1);
             }
         }
+        if matches!(self.mapping, Mapping::Channel { .. }) {
+            pressure::freed(pages);
+        }
+        pages
+    }
+
+    /// Whether a window has pages.
+    pub(crate) fn is_window_backed(&self, tag: usize) -> bool {
+        self.windows.get(tag).is_some_and(|window| !window.0.load(Relaxed).is_null())
     }
 
     /// Whether any window has pages.

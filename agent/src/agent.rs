@@ -24,6 +24,7 @@ use crate::logging::Log;
 use crate::metrics::Clock;
 use crate::notify::{notify, READY, STOPPING};
 use crate::repository::Repository;
+use crate::rest::Prober;
 use crate::session::{BeginError, Begun, Ended, Port};
 use crate::volume::Volumes;
 use crate::worker::{self, Order, Shared};
@@ -191,8 +192,10 @@ async fn serve(config: &Config, office: &Rc<Office>, view: Rc<View>) -> Ended {
         }
         std::future::pending::<Ended>().await
     };
+    let prober = Prober::new(Arc::clone(&office.repository));
     tokio::select! {
         ended = office.follow_active_url() => ended,
+        never = prober.run() => match never {},
         ended = status => ended,
     }
 }

@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use tracing::level_filters::LevelFilter;
 
-use crate::repository::RestConfig;
+use crate::repository::{ReadChoice, RestConfig};
 use crate::status::DEFAULT_SOCKET;
 
 /// Where the configuration is, unless told otherwise.
@@ -61,6 +62,8 @@ struct Text {
     probe: bool,
     idle_connections: usize,
     idle_timeout_secs: u64,
+    read_choice: ReadChoice,
+    hedge_reads_after_ms: Option<NonZeroU64>,
 }
 
 impl Default for Text {
@@ -75,6 +78,8 @@ impl Default for Text {
             probe: rest.probe,
             idle_connections: rest.idle_connections,
             idle_timeout_secs: rest.idle_timeout.as_secs(),
+            read_choice: rest.read_choice,
+            hedge_reads_after_ms: None,
         }
     }
 }
@@ -187,6 +192,10 @@ impl Config {
                 probe: text.probe,
                 idle_connections: text.idle_connections,
                 idle_timeout: Duration::from_secs(text.idle_timeout_secs),
+                read_choice: text.read_choice,
+                hedge_reads_after: text
+                    .hedge_reads_after_ms
+                    .map(|millis| Duration::from_millis(millis.get())),
             },
         })
     }
@@ -210,12 +219,15 @@ mod tests {
         assert_eq!((config.lock_memory, config.oom_score_adj), (true, -1000));
         assert_eq!((config.log, config.drain), (None, Duration::from_secs(2)));
         assert!(config.rest.probe);
+        assert_eq!(config.rest.read_choice, ReadChoice::Latency);
+        assert_eq!(config.rest.hedge_reads_after, None);
     }
 
     #[test]
     fn every_key() {
         let text = "socket = '/tmp/s'\nlog = 'debug'\nlock_memory = false\noom_score_adj = 7\n\
-                    drain_secs = 1\nprobe = false\nidle_connections = 3\nidle_timeout_secs = 4";
+                    drain_secs = 1\nprobe = false\nidle_connections = 3\nidle_timeout_secs = 4\n\
+                    read_choice = 'order'\nhedge_reads_after_ms = 50";
         let config = load(text).expect("valid");
         assert_eq!(config.socket, Path::new("/tmp/s"));
         assert_eq!((config.lock_memory, config.oom_score_adj), (false, 7));
@@ -223,6 +235,8 @@ mod tests {
         assert_eq!((config.drain, config.rest.probe), (Duration::from_secs(1), false));
         assert_eq!(config.rest.idle_connections, 3);
         assert_eq!(config.rest.idle_timeout, Duration::from_secs(4));
+        assert_eq!(config.rest.read_choice, ReadChoice::Order);
+        assert_eq!(config.rest.hedge_reads_after, Some(Duration::from_millis(50)));
     }
 
     #[test]
@@ -234,6 +248,8 @@ mod tests {
             ("\noom_score_adj = 2000\n", "not from -1000 to 1000"),
             ("\nprobe = 1\n", "expected a boolean"),
             ("\nprobe\n", "key"),
+            ("\nread_choice = 'random'\n", "expected `latency` or `order`"),
+            ("\nhedge_reads_after_ms = 0\n", "nonzero"),
         ] {
             let error = load(text).expect_err("invalid").to_string();
             assert!(error.contains("agent.toml"), "{error}");

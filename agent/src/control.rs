@@ -226,6 +226,10 @@ impl View {
             requests: url.requests,
             errors: url.errors,
             latency_us: Some(micros(url.latency)).filter(|latency| *latency > 0),
+            read_latency_us: Some(micros(url.read_latency)).filter(|latency| *latency > 0),
+            probes: url.probes,
+            hedged: url.hedged,
+            hedge_wins: url.hedge_wins,
             last_error: url.last_error,
         };
         self.office.repository.status().into_iter().map(convert).collect()
@@ -331,7 +335,7 @@ impl View {
 
     fn url_metrics(&self, page: &mut Exposition) {
         type Value = fn(&repository::UrlStatus) -> f64;
-        let metrics: [(&str, &str, &str, Value); 7] = [
+        let metrics: [(&str, &str, &str, Value); 12] = [
             ("srb_url_up", "gauge", "Whether the server answers (1), or is avoided (0).", |url| {
                 f64::from(url.state != repository::UrlState::Down)
             }),
@@ -350,6 +354,21 @@ impl View {
             }),
             ("srb_url_written_bytes_total", "counter", "Data that the server took.", |url| {
                 url.bytes_written as f64
+            }),
+            ("srb_url_read_latency_seconds", "gauge", "Smoothed time to a read's answer.", |url| {
+                url.read_latency.as_secs_f64()
+            }),
+            ("srb_url_probes_total", "counter", "Probes sent while it was down.", |url| {
+                url.probes as f64
+            }),
+            ("srb_url_failed_probes_total", "counter", "Probes that found it down.", |url| {
+                url.failed_probes as f64
+            }),
+            ("srb_url_hedged_total", "counter", "Reads it got as another URL was slow.", |url| {
+                url.hedged as f64
+            }),
+            ("srb_url_hedge_wins_total", "counter", "Those that it answered first.", |url| {
+                url.hedge_wins as f64
             }),
         ];
         let urls = self.office.repository.status();

@@ -19,6 +19,10 @@ pub enum ErrorKind {
     MixedNull,
     /// The operation makes no sense on this volume or repository.
     Invalid,
+    /// The server does not honour ranges: nothing may be written to it.
+    Unfit,
+    /// This machine has no file descriptor, port or memory left for a connection.
+    Shortage,
     /// The host's name has no address.
     Unresolved,
     /// No way to the host.
@@ -37,8 +41,6 @@ pub enum ErrorKind {
     ServerFailed,
     /// The server answered with a status or a body that makes no sense for the request.
     Protocol,
-    /// The server does not honour ranges: nothing may be written to it.
-    Unfit,
     /// 416: beyond the volume's end.
     OutOfRange,
     /// Another 4xx.
@@ -58,6 +60,8 @@ pub enum ErrorKind {
 pub struct Rule {
     /// Whether another try can help.
     pub retry: bool,
+    /// Whether another URL may do what this one never will.
+    pub elsewhere: bool,
     /// Whether it counts against the URL's health, and how much.
     pub blame: Blame,
     /// Whether the server may have carried out the request all the same.
@@ -69,6 +73,8 @@ pub struct Rule {
 /// What a failure says about the URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
+    /// Nothing: it was not asked.
+    Ours,
     /// Nothing: the server works.
     None,
     /// It may be ill: several in a row make it down.
@@ -79,10 +85,12 @@ pub enum Blame {
 
 impl ErrorKind {
     /// Every kind, in order.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::NoUrl,
         Self::MixedNull,
         Self::Invalid,
+        Self::Unfit,
+        Self::Shortage,
         Self::Unresolved,
         Self::Unreachable,
         Self::Refused,
@@ -92,7 +100,6 @@ impl ErrorKind {
         Self::Garbage,
         Self::ServerFailed,
         Self::Protocol,
-        Self::Unfit,
         Self::OutOfRange,
         Self::Rejected,
         Self::Denied,
@@ -104,10 +111,12 @@ impl ErrorKind {
     /// The table: kind → retry? → blame → ambiguous? → errno.
     #[must_use]
     pub const fn rule(self) -> Rule {
-        use Blame::{Down, None, Some};
+        use Blame::{Down, None, Ours, Some};
         let (retry, blame, ambiguous, errno) = match self {
-            Self::NoUrl => (false, None, false, libc::EDESTADDRREQ),
-            Self::MixedNull | Self::Invalid => (false, None, false, libc::EINVAL),
+            Self::NoUrl => (false, Ours, false, libc::EDESTADDRREQ),
+            Self::MixedNull | Self::Invalid => (false, Ours, false, libc::EINVAL),
+            Self::Unfit => (false, None, false, libc::EPROTO),
+            Self::Shortage => (true, Ours, false, libc::EIO),
             Self::Unresolved | Self::Unreachable => (true, Down, false, libc::EHOSTUNREACH),
             Self::Refused => (true, Down, false, libc::ECONNREFUSED),
             Self::ConnectTimeout => (true, Down, false, libc::ETIMEDOUT),
@@ -115,14 +124,15 @@ impl ErrorKind {
             Self::Broken => (true, Some, true, libc::EIO),
             Self::Garbage => (true, Some, true, libc::EPROTO),
             Self::ServerFailed => (true, Some, true, libc::EIO),
-            Self::Protocol | Self::Unfit => (false, None, false, libc::EPROTO),
+            Self::Protocol => (false, None, false, libc::EPROTO),
             Self::OutOfRange | Self::Rejected => (false, None, false, libc::EIO),
             Self::Denied => (false, None, false, libc::EACCES),
             Self::Full => (false, None, false, libc::ENOSPC),
             Self::Exists => (false, None, false, libc::EEXIST),
             Self::NotFound => (false, None, false, libc::ENOENT),
         };
-        Rule { retry, blame, ambiguous, errno }
+        let elsewhere = retry || matches!(self, Self::Unfit);
+        Rule { retry, elsewhere, blame, ambiguous, errno }
     }
 }
 
@@ -256,10 +266,32 @@ mod tests {
     fn only_kinds_that_a_retry_can_help_blame_the_url() {
         for kind in ErrorKind::ALL {
             let rule = kind.rule();
-            assert_eq!(rule.retry, rule.blame != Blame::None, "{kind:?}");
+            let blamed = matches!(rule.blame, Blame::Some | Blame::Down);
+            // What this machine lacks comes back, and is no server's fault.
+            assert_eq!(rule.retry, blamed || kind == ErrorKind::Shortage, "{kind:?}");
             assert!(rule.retry || !rule.ambiguous, "{kind:?}");
+            assert!(rule.elsewhere || !rule.retry, "{kind:?}");
             assert!(rule.errno > 0, "{kind:?}");
         }
+    }
+
+    #[test]
+    fn all_kinds_are_listed_in_order() {
+        assert!(ErrorKind::ALL.is_sorted());
+        let mut kinds = ErrorKind::ALL.to_vec();
+        kinds.dedup();
+        assert_eq!(kinds.len(), ErrorKind::NotFound as usize + 1);
+    }
+
+    #[test]
+    fn what_may_get_better_names_an_error_rather_than_an_unfit_server() {
+        let answer = |kind| UrlAnswer { url: String::new(), kind, text: String::new() };
+        let named = |kinds: &[ErrorKind]| {
+            let answers = kinds.iter().copied().map(answer).collect();
+            RequestError::after_tries("write", answers, 1).kind()
+        };
+        assert_eq!(named(&[ErrorKind::Unfit, ErrorKind::Refused]), ErrorKind::Refused);
+        assert_eq!(named(&[ErrorKind::Unfit, ErrorKind::Unfit]), ErrorKind::Unfit);
     }
 
     #[test]

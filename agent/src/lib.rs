@@ -42,3 +42,5 @@ pub mod status;
 pub mod volume;
 pub mod window;
 pub mod worker;
+
+pub use rest::{Prober, Progress, Seen};

@@ -14,10 +14,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use serde::Deserialize;
 use srb_proto::command::Kind;
-use tokio::sync::watch;
+use tokio::sync::{watch, Notify};
 use tokio::time::Instant;
 
+pub(crate) use self::counters::{count, ReadLatency};
 pub(crate) use self::url::Url;
 use crate::errors::ErrorKind;
 use crate::settings::Settings;
@@ -32,11 +34,32 @@ pub struct RestConfig {
     pub idle_connections: usize,
     /// How long an idle connection is kept.
     pub idle_timeout: Duration,
+    /// Where reads go among the URLs that are up.
+    pub read_choice: ReadChoice,
+    /// A read that is not answered for so long goes to a second URL as well; `None`: never.
+    pub hedge_reads_after: Option<Duration>,
+}
+
+/// Where reads go among the URLs that are up. Everything else goes to the first of the list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReadChoice {
+    /// To one that answers reads clearly faster than the first does, if there is one.
+    #[default]
+    Latency,
+    /// To the first of the list.
+    Order,
 }
 
 impl Default for RestConfig {
     fn default() -> Self {
-        Self { probe: true, idle_connections: 64, idle_timeout: Duration::from_secs(30) }
+        Self {
+            probe: true,
+            idle_connections: 64,
+            idle_timeout: Duration::from_secs(30),
+            read_choice: ReadChoice::default(),
+            hedge_reads_after: None,
+        }
     }
 }
 
@@ -77,6 +100,16 @@ pub struct UrlStatus {
     pub bytes_read: u64,
     /// Data bytes that it took.
     pub bytes_written: u64,
+    /// Of reads, up to the head of the answer, smoothed; zero before the first.
+    pub read_latency: Duration,
+    /// Probes sent while it was down; not among `requests`.
+    pub probes: u64,
+    /// Probes that found it still down.
+    pub failed_probes: u64,
+    /// Reads that it got because another URL was slow; among `requests`.
+    pub hedged: u64,
+    /// Those of them that it answered first.
+    pub hedge_wins: u64,
 }
 
 /// The repository.
@@ -91,6 +124,8 @@ pub struct Repository {
     active: watch::Sender<Option<(u64, usize)>>,
     volumes: Mutex<HashMap<String, WeakVolume>>,
     workers: AtomicUsize,
+    /// Ticks when there may be a URL to probe.
+    probing: Notify,
 }
 
 /// Settings in force, with what is known of their URLs.
@@ -126,6 +161,7 @@ impl Repository {
             active: watch::Sender::new(None),
             volumes: Mutex::default(),
             workers: AtomicUsize::new(0),
+            probing: Notify::new(),
         })
     }
 
@@ -141,6 +177,7 @@ impl Repository {
         self.epoch.fetch_add(1, Ordering::Release);
         drop(state);
         self.refresh_active();
+        self.probing.notify_one();
     }
 
     /// Those in force.
@@ -190,6 +227,14 @@ impl Repository {
         volume
     }
 
+    /// The URL at a place of the list that had this version; `None` if the list has changed since.
+    #[must_use]
+    pub fn url_at(&self, version: u64, place: usize) -> Option<String> {
+        let settings = self.settings();
+        let url = settings.urls.get(place).filter(|_| settings.version == version);
+        url.map(|url| url.as_str().to_owned())
+    }
+
     pub(crate) const fn config(&self) -> &RestConfig {
         &self.config
     }
@@ -214,7 +259,7 @@ impl Repository {
 
     /// Notes that `url` answered.
     pub(crate) fn succeeded(&self, url: &Url) {
-        if url.health.succeeded() {
+        if url.health.succeeded(|| self.now_ms()) {
             tracing::info!(url = url.text(), "the URL answers again");
             self.refresh_active();
         }
@@ -225,7 +270,13 @@ impl Repository {
         if url.health.failed(kind.rule().blame, error, self.now_ms()) {
             tracing::warn!(url = url.text(), error, "the URL is down");
             self.refresh_active();
+            self.probing.notify_one();
         }
+    }
+
+    /// Waits until there may be one more URL to probe; for one task alone.
+    pub(crate) async fn probing(&self) {
+        self.probing.notified().await;
     }
 
     fn refresh_active(&self) {
@@ -263,30 +314,27 @@ impl Route {
 }
 
 impl State {
-    /// The place of the URL for the next try of a request; `failures` says how often it failed at
-    /// each place.
+    /// The place of the URL for the next try of a request. `standing` says how often the request
+    /// failed at each place, and `None` if it is not to go there any more; `needs_fit`: whether it
+    /// changes what the server holds.
     ///
-    /// The first one that is not down, in the order of the list, of those that failed this request
-    /// least. One that is down and stands before it gets the request as a trial when its pause is
-    /// over. When all are down, the one that failed the request least, then the one whose pause
-    /// ends first.
-    pub(crate) fn choose(&self, failures: impl Fn(usize) -> u32, now_ms: u64) -> Option<usize> {
+    /// In this order: one that honours ranges, if that matters; one that is not down; one that
+    /// failed the request least; the first of the list. Those that are down get a request only when
+    /// it can go nowhere else; then the one that is probed next comes first.
+    pub(crate) fn choose(
+        &self,
+        standing: impl Fn(usize) -> Option<u32>,
+        needs_fit: bool,
+    ) -> Option<usize> {
         let Route::Http(urls) = &self.route else { return None };
-        let untried = |index| failures(index) == 0;
-        let indexed = || urls.iter().enumerate();
-        let up = indexed()
-            .filter(|(_, url)| !url.health.is_down())
-            .map(|(index, _)| index)
-            .min_by_key(|index| failures(*index));
-        let Some(up) = up else {
-            return indexed()
-                .min_by_key(|(index, url)| (failures(*index), url.health.trial_at_ms()))
-                .map(|(index, _)| index);
+        let rank = |(index, url): (usize, &Arc<Url>)| {
+            let failures = standing(index)?;
+            let unfit = needs_fit && url.fitness.is_unfit();
+            let down = url.health.is_down();
+            let probe_at_ms = if down { url.health.probe_at_ms() } else { 0 };
+            Some((unfit, down, failures, probe_at_ms, index))
         };
-        let trial = indexed().take(up).find(|(index, url)| {
-            untried(*index) && url.health.is_down() && url.health.claim_trial(now_ms)
-        });
-        Some(trial.map_or(up, |(index, _)| index))
+        urls.iter().enumerate().filter_map(rank).min().map(|(.., index)| index)
     }
 
     fn active(&self, previous: Option<usize>) -> Option<usize> {

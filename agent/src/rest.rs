@@ -3,22 +3,30 @@
 //! keeps.
 //!
 //! Before: [`crate::pipeline`] for data, [`crate::volume`] for the rest. In here, in order:
-//! [`Client::run`] (tries) → [`State::choose`] (URL) → `probe` (first write) → `pool`, `connect`
-//! (connection) → `operation` (request) → `link` (HTTP) → `answer`. Everything belongs to the
+//! [`Client::run`] (tries) → [`State::choose`] and `reading` (URL) → `probe` (first write) →
+//! `attempt` (or `hedge`: two of them) → `pool`, `connect` (connection) → `operation` (request) →
+//! `link` (HTTP) → `answer`. Beside: [`Prober`], which asks what is down. Everything belongs to the
 //! worker's thread but the [`Repository`], which is shared.
 //!
 //! # Errors
-//! A try ends in a [`Failure`]; [`ErrorKind::rule`] says whether another one follows. All waits are
-//! bounded: by `server_conn_timeout`, `req_timeout`, and the longest backoff.
+//! A try ends in a [`Failure`]; [`ErrorKind::rule`] says whether another one follows. An operation
+//! fails when no URL is left to try: each has failed it `nb_req_retries + 1` times, or refused it
+//! for good; or when the time for all tries is over (`limits`), which bounds every wait.
 
 mod answer;
+mod attempt;
 mod backoff;
 mod connect;
+mod hedge;
+mod limits;
 mod link;
 mod listing;
 mod operation;
 mod pool;
 mod probe;
+mod prober;
+mod progress;
+mod reading;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -27,21 +35,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Uri;
-use tokio::time::{timeout, Instant};
+use tokio::time::{sleep, Instant};
 
 pub(crate) use self::answer::Reply;
 pub(crate) use self::operation::{Io, Operation};
 pub(crate) use self::probe::{is_left_over, is_scratch};
+pub use self::prober::Prober;
+pub use self::progress::{Progress, Seen};
 
-use self::link::{Link, Rest};
+use self::limits::Limits;
 use self::pool::Pool;
+use self::reading::{Candidate, Reading};
 use crate::errors::{Blame, ErrorKind, RequestError, UrlAnswer};
-use crate::repository::{Repository, Route, State, Url};
+use crate::repository::{ReadChoice, Repository, Route, State, Url};
 use crate::settings::Settings;
-use crate::volume::{Unsettled, Volume};
-
-/// Volumes whose paths a worker remembers.
-const MAX_PATHS: usize = 8192;
+use crate::volume::Unsettled;
 
 /// Why a try failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,12 +61,20 @@ pub(crate) struct Failure {
     pub(crate) retry_after: Option<Duration>,
     /// The server may have carried the operation out all the same.
     pub(crate) ambiguous: bool,
+    /// What the server answered, if that was the reason.
+    pub(crate) status: Option<u16>,
 }
 
 impl Failure {
     pub(crate) fn new(kind: ErrorKind, text: impl Into<String>) -> Self {
         let ambiguous = kind.rule().ambiguous;
-        Self { kind, text: text.into(), retry_after: None, ambiguous }
+        Self { kind, text: text.into(), retry_after: None, ambiguous, status: None }
+    }
+
+    /// Whether it shows that the server does its work, whatever it thinks of the request.
+    fn server_works(&self) -> bool {
+        let answered = self.status.is_some_and(|status| status < 500);
+        answered || self.kind.rule().blame == Blame::None
     }
 }
 
@@ -76,11 +92,15 @@ pub(crate) struct View {
     pools: Vec<Rc<Pool>>,
     /// The path of a volume at each URL.
     paths: RefCell<HashMap<u64, Rc<[Uri]>>>,
+    reading: Reading,
 }
 
 /// What became of the tries of an operation so far.
 struct Tries<'a> {
     operation: &'a Operation<'a>,
+    progress: Option<&'a Progress>,
+    /// On the repository's clock.
+    start_ms: u64,
     count: u32,
     failed: Vec<FailedUrl>,
     /// A try may have been carried out by a server although no answer said so.
@@ -94,7 +114,13 @@ struct FailedUrl {
     url: Arc<Url>,
     last: UrlAnswer,
     count: u32,
-    retry_after: Duration,
+    /// Times that it was not even asked, for want of something on this machine. They do not count:
+    /// another program may hold what is missing for as long as it likes.
+    shortages: u32,
+    /// It will never do this.
+    refused: bool,
+    /// To be left alone until then.
+    not_before: Instant,
 }
 
 impl std::fmt::Debug for Client {
@@ -133,32 +159,48 @@ impl Client {
 
     /// Carries an operation through its tries.
     pub(crate) async fn run(&self, operation: &Operation<'_>) -> Result<Reply, RequestError> {
-        let mut tries = Tries::new(operation);
+        self.run_observed(operation, None).await
+    }
+
+    /// The same, and notes for others how far it is.
+    pub(crate) async fn run_observed(
+        &self,
+        operation: &Operation<'_>,
+        progress: Option<&Progress>,
+    ) -> Result<Reply, RequestError> {
+        let mut tries = Tries::new(operation, progress, self.repository.now_ms());
         loop {
             let view = self.view();
             let settings = &view.state.settings;
-            let now_ms = self.repository.now_ms();
-            let choice = view.state.choose(|index| tries.failures(&view, index), now_ms);
-            let Some(pool) = choice.and_then(|index| view.pools.get(index)) else {
+            let Some(Choice { place, pool, explores }) = self.choose(&view, &tries) else {
                 return Err(tries.no_url(&view.state.route));
             };
-            let pause = tries.pause_before(pool.url());
-            if !pause.is_zero() {
-                tokio::time::sleep(pause).await;
-            }
-            let failure = match self.one_try(pool, &mut tries, settings).await {
+            let limits = match self.may_begin(&tries, pool.url(), settings) {
+                Begin::Now(limits) => limits,
+                Begin::After(pause) => {
+                    sleep(pause).await;
+                    tries.has_paused(pool.url());
+                    // Something better may have turned up.
+                    continue;
+                }
+                Begin::Never => return Err(tries.into_error().with_note("there is no time left")),
+            };
+            tries.begin(settings.version, place);
+            let result = match self.hedge_after(operation, &view, explores) {
+                Some(after) => self.hedged(after, &view, pool, &mut tries, &limits).await,
+                None => self.one_try(pool, &mut tries, &limits).await,
+            };
+            let failure = match result {
                 Ok(reply) => return Ok(reply),
                 Err(failure) => failure,
             };
-            self.blame(pool.url(), &failure);
+            self.blame(pool, &failure, &limits);
             let Failure { kind, ambiguous, .. } = failure;
             tries.ambiguous |= ambiguous;
-            let last = !kind.rule().retry || tries.count > settings.nb_req_retries;
-            if !last {
-                let (url, why) = (pool.url().text(), &failure.text);
-                tracing::debug!(%operation, url, why, "a try failed, another one follows");
-            }
+            let (url, why) = (pool.url().text(), &failure.text);
+            tracing::debug!(%operation, url, why, "a try failed");
             tries.note(pool.url(), failure, settings);
+            let last = !kind.rule().elsewhere || self.choose(&self.view(), &tries).is_none();
             if last {
                 return Err(tries.into_error());
             }
@@ -171,26 +213,61 @@ impl Client {
         }
     }
 
+    /// The URL for the next try.
+    fn choose<'v>(&self, view: &'v View, tries: &Tries<'_>) -> Option<Choice<'v>> {
+        let config = self.repository.config();
+        let needs_fit = config.probe && tries.operation.needs_fit_server();
+        let standing = |place| {
+            let pool: &Rc<Pool> = view.pools.get(place)?;
+            tries.standing(pool.url(), &view.state.settings)
+        };
+        let (mut place, mut explores) = (view.state.choose(standing, needs_fit)?, false);
+        let first_read = tries.failed.is_empty() && matches!(tries.operation, Operation::Read(_));
+        if first_read && config.read_choice == ReadChoice::Latency && view.pools.len() > 1 {
+            let candidates = || view.candidates(self.worker);
+            (place, explores) = view.reading.choose(place, candidates, tries.start_ms);
+        }
+        view.pools.get(place).map(|pool| Choice { place, pool, explores })
+    }
+
+    /// Whether there is time for another try, and the URL is to be asked now.
+    fn may_begin(&self, tries: &Tries<'_>, url: &Arc<Url>, settings: &Settings) -> Begin {
+        if tries.count == 0 {
+            return Begin::Now(Limits::of(settings));
+        }
+        let passed_ms = self.repository.now_ms().saturating_sub(tries.start_ms);
+        let left = limits::budget(settings).saturating_sub(Duration::from_millis(passed_ms));
+        let pause = tries.at(url).map_or(Duration::ZERO, |failed| {
+            failed.not_before.saturating_duration_since(Instant::now())
+        });
+        match Limits::of_another(settings, left) {
+            None => Begin::Never,
+            Some(limits) => match limits::pause_within(settings, pause, left) {
+                Duration::ZERO => Begin::Now(limits),
+                pause => Begin::After(pause),
+            },
+        }
+    }
+
     async fn one_try(
         &self,
         pool: &Pool,
         tries: &mut Tries<'_>,
-        settings: &Settings,
+        limits: &Limits,
     ) -> Result<Reply, Failure> {
-        tries.count = tries.count.saturating_add(1);
         if tries.operation.needs_fit_server() && self.repository.config().probe {
-            self.require_fit(pool, settings).await?;
+            self.require_fit(pool, limits).await?;
         }
         let operation = tries.operation;
-        self.attempt(pool, operation, settings, &mut || tries.may_have_landed()).await
+        self.attempt(pool, operation, limits, &mut || tries.may_have_landed()).await
     }
 
-    async fn require_fit(&self, pool: &Pool, settings: &Settings) -> Result<(), Failure> {
+    async fn require_fit(&self, pool: &Pool, limits: &Limits) -> Result<(), Failure> {
         let fitness = &pool.url().fitness;
         let verdict = match fitness.verdict() {
             Some(verdict) => verdict,
             None => {
-                let probe = Box::pin(probe::probe(self, pool, settings));
+                let probe = Box::pin(probe::probe(self, pool, limits));
                 fitness.establish(probe).await.map_err(|mut failure| {
                     failure.text.push_str(" when it was probed for ranges");
                     // The operation itself was not sent.
@@ -205,127 +282,35 @@ impl Client {
         })
     }
 
-    /// One try at one URL. A kept connection that turns out dead is replaced at once; `sent_again`
-    /// is told.
-    async fn attempt(
-        &self,
-        pool: &Pool,
-        operation: &Operation<'_>,
-        settings: &Settings,
-        sent_again: &mut dyn FnMut(),
-    ) -> Result<Reply, Failure> {
-        let start = Instant::now();
-        let path = self.path(pool.url(), operation)?;
-        let kept = if operation.has_one_answer() { pool.take().await } else { None };
-        let result = match kept {
-            Some(link) => {
-                match self.exchange(pool, link, operation, path.clone(), settings).await {
-                    Err((_, true)) => {
-                        sent_again();
-                        self.on_fresh_link(pool, operation, path, settings).await
-                    }
-                    result => result.map_err(|(failure, _)| failure),
-                }
-            }
-            None => self.on_fresh_link(pool, operation, path, settings).await,
-        };
-        let shard = pool.url().counters.shard(self.worker);
-        match &result {
-            Ok(_) => {
-                let (read, written) = operation.data_bytes();
-                shard.answered(start.elapsed(), read, written);
-                self.repository.succeeded(pool.url());
-            }
-            // The server works, whatever it thinks of the operation.
-            Err(failure) if failure.kind.rule().blame == Blame::None => {
-                shard.answered(start.elapsed(), 0, 0);
-                self.repository.succeeded(pool.url());
-            }
-            Err(_) => shard.failed(),
+    fn blame(&self, pool: &Pool, failure: &Failure, limits: &Limits) {
+        match failure.kind {
+            // Answers that users ask for are nothing to remember of a URL.
+            ErrorKind::NotFound | ErrorKind::Exists => {}
+            // A server that was given less time than it should have may be well.
+            ErrorKind::Timeout | ErrorKind::ConnectTimeout if limits.cut_it_short() => {}
+            kind => self.repository.failed(pool.url(), kind, &failure.text),
         }
-        result
-    }
-
-    async fn on_fresh_link(
-        &self,
-        pool: &Pool,
-        operation: &Operation<'_>,
-        path: Uri,
-        settings: &Settings,
-    ) -> Result<Reply, Failure> {
-        let stream = connect::connect(pool.url().host(), settings.server_conn_timeout).await?;
-        let link = Link::new(stream).await.map_err(|error| answer::broken(&error))?;
-        let result = self.exchange(pool, link, operation, path, settings).await;
-        result.map_err(|(failure, _)| failure)
-    }
-
-    /// One request and its answer. With an error comes whether the connection was closed before any
-    /// answer.
-    async fn exchange(
-        &self,
-        pool: &Pool,
-        mut link: Link,
-        operation: &Operation<'_>,
-        path: Uri,
-        settings: &Settings,
-    ) -> Result<Reply, (Failure, bool)> {
-        let request = operation.request(pool.url(), path).map_err(|failure| (failure, false))?;
-        let both = async {
-            let response = link.send(request).await.map_err(|error| {
-                let unanswered = !error.is_parse() && !error.is_user();
-                (answer::broken(&error), unanswered)
-            })?;
-            Ok(answer::receive(&mut link, operation, response).await)
-        };
-        match timeout(settings.req_timeout, both).await {
-            Ok(Ok((reply, rest))) => {
-                if rest == Rest::Reusable {
-                    pool.keep(link);
-                }
-                reply.map_err(|failure| (failure, false))
-            }
-            Ok(Err(failed)) => Err(failed),
-            Err(_) => {
-                let text =
-                    format!("did not answer within {} s", settings.req_timeout.as_secs_f64());
-                Err((Failure::new(ErrorKind::Timeout, text), false))
-            }
-        }
-    }
-
-    fn path(&self, url: &Url, operation: &Operation<'_>) -> Result<Uri, Failure> {
-        let Some(volume) = operation.volume() else { return Ok(Uri::default()) };
-        let view = self.view.borrow();
-        let place = view.pools.iter().position(|pool| std::ptr::eq(&**pool.url(), url));
-        let known = view
-            .paths
-            .borrow()
-            .get(&volume.id())
-            .and_then(|paths| place.and_then(|place| paths.get(place)).cloned());
-        if let Some(path) = known {
-            return Ok(path);
-        }
-        let path = path_at(url, volume)?;
-        let all: Result<Rc<[Uri]>, Failure> =
-            view.pools.iter().map(|pool| path_at(pool.url(), volume)).collect();
-        let mut paths = view.paths.borrow_mut();
-        if paths.len() >= MAX_PATHS {
-            paths.clear();
-        }
-        paths.insert(volume.id(), all?);
-        Ok(path)
-    }
-
-    fn blame(&self, url: &Url, failure: &Failure) {
-        // Answers that users ask for are nothing to remember of a URL.
-        if !matches!(failure.kind, ErrorKind::NotFound | ErrorKind::Exists) {
-            self.repository.failed(url, failure.kind, &failure.text);
+        if failure.kind == ErrorKind::Shortage {
+            // Idle connections hold some of what is missing.
+            self.view().pools.iter().for_each(|pool| pool.close_all());
         }
     }
 }
 
-fn path_at(url: &Url, volume: &Volume) -> Result<Uri, Failure> {
-    operation::uri(format!("{}/{}", url.path(), volume.segment()))
+/// Where a try goes.
+struct Choice<'v> {
+    /// In the list of URLs.
+    place: usize,
+    pool: &'v Rc<Pool>,
+    /// A read goes there to see how fast it is.
+    explores: bool,
+}
+
+/// When a try may begin.
+enum Begin {
+    Now(Limits),
+    After(Duration),
+    Never,
 }
 
 impl View {
@@ -341,50 +326,91 @@ impl View {
             }
             _ => Vec::new(),
         };
-        Self { epoch, state, pools, paths: RefCell::default() }
+        Self { epoch, state, pools, paths: RefCell::default(), reading: Reading::default() }
+    }
+
+    /// The URLs that a read may go to, as a worker knows them.
+    fn candidates(&self, worker: usize) -> impl Iterator<Item = Candidate> + '_ {
+        let up = |(_, pool): &(usize, &Rc<Pool>)| !pool.url().health.is_down();
+        let candidate = move |(place, pool): (usize, &Rc<Pool>)| {
+            let latency = pool.url().counters.shard(worker).read_latency();
+            Candidate { place, latency }
+        };
+        self.pools.iter().enumerate().filter(up).map(candidate)
     }
 }
 
 impl<'a> Tries<'a> {
-    const fn new(operation: &'a Operation<'a>) -> Self {
-        Self { operation, count: 0, failed: Vec::new(), ambiguous: false, unsettled: None }
-    }
-
-    fn failures(&self, view: &View, index: usize) -> u32 {
-        if self.failed.is_empty() {
-            return 0;
+    const fn new(
+        operation: &'a Operation<'a>,
+        progress: Option<&'a Progress>,
+        start_ms: u64,
+    ) -> Self {
+        Self {
+            operation,
+            progress,
+            start_ms,
+            count: 0,
+            failed: Vec::new(),
+            ambiguous: false,
+            unsettled: None,
         }
-        view.pools.get(index).map_or(0, |pool| self.failures_of(pool.url()))
     }
 
-    fn failures_of(&self, url: &Arc<Url>) -> u32 {
-        self.at(url).map_or(0, |failed| failed.count)
+    fn begin(&mut self, version: u64, place: usize) {
+        self.count = self.count.saturating_add(1);
+        if let Some(progress) = self.progress {
+            progress.trying(version, place, self.count);
+        }
+    }
+
+    /// How often the operation failed at `url`; `None` if it is not to go there any more.
+    fn standing(&self, url: &Arc<Url>, settings: &Settings) -> Option<u32> {
+        let Some(failed) = self.at(url) else { return Some(0) };
+        let out = failed.refused || failed.count > settings.nb_req_retries;
+        (!out).then(|| failed.count.saturating_add(failed.shortages))
+    }
+
+    /// The pause before the next try at `url` is over, even if it was cut.
+    fn has_paused(&mut self, url: &Arc<Url>) {
+        if let Some(failed) = self.failed.iter_mut().find(|at| Arc::ptr_eq(&at.url, url)) {
+            failed.not_before = Instant::now();
+        }
     }
 
     fn at(&self, url: &Arc<Url>) -> Option<&FailedUrl> {
         self.failed.iter().find(|failed| Arc::ptr_eq(&failed.url, url))
     }
 
-    /// How long to leave `url` alone: not at all if it has not failed this operation.
-    fn pause_before(&self, url: &Arc<Url>) -> Duration {
-        self.at(url)
-            .map_or(Duration::ZERO, |failed| backoff::wait(failed.count).max(failed.retry_after))
-    }
-
     fn note(&mut self, url: &Arc<Url>, failure: Failure, settings: &Settings) {
-        let Failure { kind, text, retry_after, .. } = failure;
+        let Failure { kind, text, retry_after, status, .. } = failure;
+        if let Some(progress) = self.progress {
+            progress.failed(kind, status);
+        }
         let last = UrlAnswer { url: url.text().to_owned(), kind, text };
+        let (before, index) = match self.failed.iter().position(|at| Arc::ptr_eq(&at.url, url)) {
+            Some(index) => (self.failed.get(index).map(|at| (at.count, at.shortages)), index),
+            None => (None, self.failed.len()),
+        };
+        let (mut count, mut shortages) = before.unwrap_or((0, 0));
+        match kind {
+            ErrorKind::Shortage => shortages = shortages.saturating_add(1),
+            _ => count = count.saturating_add(1),
+        }
         let retry_after = retry_after.unwrap_or_default().min(settings.req_timeout);
-        match self.failed.iter_mut().find(|failed| Arc::ptr_eq(&failed.url, url)) {
-            Some(failed) => {
-                failed.last = last;
-                failed.retry_after = retry_after;
-                failed.count = failed.count.saturating_add(1);
-            }
-            None => {
-                let url = Arc::clone(url);
-                self.failed.push(FailedUrl { url, last, count: 1, retry_after });
-            }
+        let pause = backoff::wait(count.saturating_add(shortages)).max(retry_after);
+        let now = Instant::now();
+        let failed = FailedUrl {
+            url: Arc::clone(url),
+            last,
+            count,
+            shortages,
+            refused: !kind.rule().retry,
+            not_before: now.checked_add(pause).unwrap_or(now),
+        };
+        match self.failed.get_mut(index) {
+            Some(known) => *known = failed,
+            None => self.failed.push(failed),
         }
     }
 
@@ -415,3 +441,6 @@ impl<'a> Tries<'a> {
             .may_have_happened_if(self.ambiguous)
     }
 }
+
+#[cfg(test)]
+mod tests;

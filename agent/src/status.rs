@@ -120,6 +120,14 @@ pub struct UrlStatus {
     pub errors: u64,
     /// Mean time to an answer, recent requests weighing more; none before the first one.
     pub latency_us: Option<u64>,
+    /// The same of reads, up to the head of the answer.
+    pub read_latency_us: Option<u64>,
+    /// Probes sent while it was down; not among the requests.
+    pub probes: u64,
+    /// Reads that it got because another URL was slow.
+    pub hedged: u64,
+    /// Those of them that it answered first.
+    pub hedge_wins: u64,
     /// The last thing that went wrong, for people.
     pub last_error: Option<String>,
 }

@@ -186,7 +186,7 @@ async fn an_error_names_what_each_url_answered() {
     assert!(text.starts_with("read of 16 bytes at 512 of volume v: "), "{text}");
     assert!(text.contains(&format!("{dead} refused the connection; ")), "{text}");
     assert!(text.contains(&format!("{} answered 503 Service Unavailable", server.url)), "{text}");
-    assert!(text.ends_with(" (4 tries)"), "{text}");
+    assert!(text.ends_with(" (8 tries)"), "four at each: {text}");
     assert_eq!(repository.volume("v").name(), "v");
 }
 

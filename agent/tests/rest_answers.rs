@@ -166,8 +166,31 @@ async fn a_body_without_a_length_ends_with_its_connection() {
         vec![raw([head, body].concat()), Do::Close]
     };
     assert_eq!(read_of(script(BYTES)).await.0.as_deref(), Ok(&BYTES[..]));
-    let (read, _) = read_of(script(&BYTES[..9])).await;
-    assert_eq!(read.expect_err("too short").errno(), libc::EPROTO);
+    let (read, asked) = read_of(script(&BYTES[..9])).await;
+    let error = read.expect_err("too short");
+    assert_eq!((error.kind(), asked), (ErrorKind::Broken, 2), "{error}");
+    let (read, asked) = read_of(script(&[b'x'; 17])).await;
+    assert_eq!((read.expect_err("too long").errno(), asked), (libc::EPROTO, 1));
+}
+
+#[tokio::test]
+async fn an_answer_that_contradicts_its_own_range_is_tried_again() {
+    for len in [0, 15, 17] {
+        let range = ["content-range: bytes 512-527/1024"];
+        let (read, asked) = read_of(answer("206 Partial Content", &range, vec![b'x'; len])).await;
+        let error = read.expect_err("not data");
+        assert_eq!((error.kind(), asked), (ErrorKind::Garbage, 2), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn garbage_among_the_headers_is_tried_again() {
+    for header in ["content-length: sixteen", "content-length: -1", "no colon", "b\0d: 1", ": 1"] {
+        let text = format!("HTTP/1.1 206 Partial Content\r\n{header}\r\n\r\n0123456789abcdef");
+        let (read, asked) = read_of(vec![raw(text), Do::Hang]).await;
+        let error = read.expect_err("no answer");
+        assert_eq!((error.kind(), asked), (ErrorKind::Garbage, 2), "{header:?} {error}");
+    }
 }
 
 #[tokio::test]

@@ -242,3 +242,30 @@ fn without_its_socket_the_agent_serves_all_the_same() {
     assert!(folder.path().join("agent.sock").exists(), "it is somebody else's");
     drop(taken);
 }
+
+#[test]
+fn an_idle_agent_sees_that_a_server_is_back() {
+    let setup = start();
+    let Setup { module, agent, url, folder, .. } = &setup;
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = free.local_addr().expect("bound").port();
+    drop(free);
+    let dead = format!("http://127.0.0.1:{port}");
+    module.configure(|parameters| parameters.urls = vec![dead.clone(), url.clone()]);
+    thread::sleep(Duration::from_millis(50));
+    let disk = module.attach("disk1", "vol", 1 << 20).expect("attached");
+    assert_eq!(module.read(disk, 0, 0, 4096).status, 0);
+    let first = || read::<Urls>(agent.socket(), "/urls").urls.swap_remove(0);
+    let down = first();
+    assert_eq!((down.url.as_str(), down.state, down.active), (&*dead, UrlState::Down, false));
+    let mut config = srb_playground::Config::ephemeral(folder.path().join("data"));
+    config.port = port;
+    let _server = Playground::start(config).expect("the same port");
+    let patience = std::time::Instant::now() + Duration::from_secs(20);
+    while first().state != UrlState::Up {
+        assert!(std::time::Instant::now() < patience, "{:?}", first());
+        thread::sleep(Duration::from_millis(20));
+    }
+    let back = first();
+    assert!(back.active && back.probes > 0 && back.requests == down.requests, "{back:?}");
+}

@@ -82,6 +82,13 @@ pub(crate) fn synchronize_rcu_expedited() {
     unsafe { bindings::synchronize_rcu_expedited() };
 }
 
+/// Pages of the machine's memory.
+pub(crate) fn total_pages() -> usize {
+    // SAFETY: A counter of the kernel's.
+    let total = unsafe { Atomic::<i64>::from_ptr(&raw mut bindings::_totalram_pages.counter) };
+    usize::try_from(total.load(Relaxed)).unwrap_or(0)
+}
+
 /// Whether a path leads to anything, in the caller's view of the file system. Opens it without
 /// asking its driver.
 pub(crate) fn path_exists(path: &str) -> Result<bool> {

@@ -62,7 +62,8 @@ impl Session {
             .then(|| (request.method().clone(), request.uri().clone()));
         let (head, upload) = self.routes.open(request);
         let outcome = if self.faults.armed() {
-            act::answer(&self.faults, &self.routes, head, upload).await
+            // Boxed: it is large, and every request's future would be.
+            Box::pin(act::answer(&self.faults, &self.routes, head, upload)).await
         } else {
             Ok(self.routes.answer(&head, upload).await)
         };

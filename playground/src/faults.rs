@@ -33,6 +33,21 @@ use rule::{Class, Kind};
 const KEPT_KIB: usize = 64 * 1024;
 
 /// The faults of a running server; clones are the same.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use srb_playground::{Config, Playground};
+///
+/// let folder = tempfile::tempdir()?;
+/// let playground = Playground::start(Config::ephemeral(folder.path()))?;
+/// let faults = playground.faults();
+/// faults.set("seed=42 read:2%:delay=20..200 write:1%:lost-reply".parse()?);
+/// // ... requests ...
+/// assert_eq!(faults.report().faulty, 0);
+/// faults.clear();
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Faults(Arc<State>);
 
@@ -202,8 +217,10 @@ impl Faults {
 
     /// Counts a late write until the result is dropped.
     fn defer(&self) -> Late {
+        // First: who counts this one also waits for it, so it has to hear of that.
+        let flushes = self.0.flushes.subscribe();
         *self.late() += 1;
-        Late { faults: self.clone(), flushes: self.0.flushes.subscribe() }
+        Late { faults: self.clone(), flushes }
     }
 
     fn replace(&self, plan: Option<Plan>) {

@@ -3,8 +3,9 @@
 //!
 //! A request passes, in order: `server` (accept, limits, shutdown) → `connection` (one task per
 //! connection) → `faults` (what goes wrong on purpose, if anything is to) → `routes` (which
-//! operation) → `reading` or `writing` (HTTP meaning of it) → `store` (files). The protocol, and each decision
-//! taken where it leaves a choice, is in this crate's `README.md`.
+//! operation) → `reading` or `writing` (HTTP meaning of it) → `store` (files). The protocol, and
+//! each decision taken where it leaves a choice, is in this crate's `README.md`; faults are in
+//! `docs/faults.md`.
 //!
 //! Tests start it in their own process:
 //!

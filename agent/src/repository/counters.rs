@@ -9,6 +9,9 @@ use std::time::Duration;
 /// Workers beyond this number share a line with another.
 const SHARDS: usize = 32;
 
+/// A worker's mean of what the reads of a time long ago took is worth nothing.
+const READS_ARE_STALE_AFTER_MS: u64 = 60_000;
+
 /// One worker's share.
 #[derive(Debug, Default)]
 #[repr(align(64))]
@@ -19,6 +22,25 @@ pub(crate) struct Shard {
     bytes_written: AtomicU64,
     /// Smoothed, in microseconds; 0 before the first answer.
     latency_us: AtomicU64,
+    /// The same of reads, up to the head of the answer.
+    read_latency_us: AtomicU64,
+    /// When that was heard last.
+    read_at_ms: AtomicU64,
+}
+
+/// What a worker knows of the reads at a URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ReadLatency {
+    /// Until the head of the answer came, smoothed: the same for short reads and long ones.
+    pub(crate) us: u64,
+    /// On the repository's clock.
+    pub(crate) at_ms: u64,
+}
+
+impl ReadLatency {
+    pub(crate) const fn is_stale(self, now_ms: u64) -> bool {
+        now_ms.saturating_sub(self.at_ms) >= READS_ARE_STALE_AFTER_MS
+    }
 }
 
 impl Shard {
@@ -27,13 +49,23 @@ impl Shard {
         self.requests.fetch_add(1, Relaxed);
         self.bytes_read.fetch_add(bytes_read, Relaxed);
         self.bytes_written.fetch_add(bytes_written, Relaxed);
-        let sample = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).max(1);
         // Workers that share a line may lose a sample to each other: that is fine in a mean.
-        let smoothed = match self.latency_us.load(Relaxed) {
-            0 => sample,
-            old => old.saturating_sub(old / 8).saturating_add(sample / 8).max(1),
-        };
+        let smoothed = smoothed(self.latency_us.load(Relaxed), latency);
         self.latency_us.store(smoothed, Relaxed);
+    }
+
+    /// Counts a read whose answer began after `latency`.
+    pub(crate) fn read_began(&self, latency: Duration, now_ms: u64) {
+        let old = self.read_latency().filter(|old| !old.is_stale(now_ms));
+        let smoothed = smoothed(old.map_or(0, |old| old.us), latency);
+        self.read_latency_us.store(smoothed, Relaxed);
+        self.read_at_ms.store(now_ms, Relaxed);
+    }
+
+    /// What is known of reads; `None` before the first.
+    pub(crate) fn read_latency(&self) -> Option<ReadLatency> {
+        let us = self.read_latency_us.load(Relaxed);
+        (us != 0).then(|| ReadLatency { us, at_ms: self.read_at_ms.load(Relaxed) })
     }
 
     /// Counts a failed try.
@@ -43,10 +75,30 @@ impl Shard {
     }
 }
 
-/// All shares of a URL.
+/// An eighth of what is new; 0 is no mean yet.
+fn smoothed(old: u64, sample: Duration) -> u64 {
+    let sample = u64::try_from(sample.as_micros()).unwrap_or(u64::MAX).max(1);
+    match old {
+        0 => sample,
+        old => old.saturating_sub(old / 8).saturating_add(sample / 8).max(1),
+    }
+}
+
+/// All shares of a URL, and what is rare enough to be shared.
 #[derive(Debug)]
 pub(crate) struct Counters {
     shards: [Shard; SHARDS],
+    /// Probes while it was down, and those that found it so.
+    pub(crate) probes: AtomicU64,
+    pub(crate) failed_probes: AtomicU64,
+    /// Reads sent here because another URL was slow, and those answered before that one.
+    pub(crate) hedged: AtomicU64,
+    pub(crate) hedge_wins: AtomicU64,
+}
+
+/// Adds one to a counter.
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Relaxed);
 }
 
 /// The sum of the shares.
@@ -57,11 +109,22 @@ pub(crate) struct Totals {
     pub(crate) bytes_read: u64,
     pub(crate) bytes_written: u64,
     pub(crate) latency: Duration,
+    pub(crate) read_latency: Duration,
+    pub(crate) probes: u64,
+    pub(crate) failed_probes: u64,
+    pub(crate) hedged: u64,
+    pub(crate) hedge_wins: u64,
 }
 
 impl Default for Counters {
     fn default() -> Self {
-        Self { shards: std::array::from_fn(|_| Shard::default()) }
+        Self {
+            shards: std::array::from_fn(|_| Shard::default()),
+            probes: AtomicU64::new(0),
+            failed_probes: AtomicU64::new(0),
+            hedged: AtomicU64::new(0),
+            hedge_wins: AtomicU64::new(0),
+        }
     }
 }
 
@@ -72,9 +135,17 @@ impl Counters {
         self.shards.get(worker % SHARDS).unwrap_or(first)
     }
 
-    /// The sums, and the mean of the workers' latencies, weighted by their answers.
+    /// The sums, the mean of the workers' latencies, weighted by their answers, and the plain mean
+    /// of those of their reads.
     pub(crate) fn totals(&self) -> Totals {
-        let mut totals = Totals::default();
+        let mut totals = Totals {
+            read_latency: self.read_latency(),
+            probes: self.probes.load(Relaxed),
+            failed_probes: self.failed_probes.load(Relaxed),
+            hedged: self.hedged.load(Relaxed),
+            hedge_wins: self.hedge_wins.load(Relaxed),
+            ..Totals::default()
+        };
         let (mut weighted, mut answers) = (0u128, 0u128);
         for shard in &self.shards {
             let requests = shard.requests.load(Relaxed);
@@ -94,6 +165,13 @@ impl Counters {
         totals.latency = Duration::from_micros(u64::try_from(mean).unwrap_or(u64::MAX));
         totals
     }
+
+    fn read_latency(&self) -> Duration {
+        let known = || self.shards.iter().filter_map(Shard::read_latency);
+        let sum = known().fold(0u64, |sum, known| sum.saturating_add(known.us));
+        let mean = sum.checked_div(known().count() as u64);
+        Duration::from_micros(mean.unwrap_or(0))
+    }
 }
 
 #[cfg(test)]
@@ -112,6 +190,7 @@ mod tests {
             bytes_read: 4096,
             bytes_written: 512,
             latency: Duration::from_micros(200),
+            ..Totals::default()
         };
         assert_eq!(counters.totals(), expected);
         assert_eq!(Counters::default().totals(), Totals::default());
@@ -123,5 +202,26 @@ mod tests {
         shard.answered(Duration::from_micros(800), 0, 0);
         shard.answered(Duration::from_micros(1600), 0, 0);
         assert_eq!(shard.latency_us.load(Relaxed), 900);
+    }
+
+    #[test]
+    fn what_was_heard_of_reads_ages() {
+        let counters = Counters::default();
+        let shard = counters.shard(0);
+        assert_eq!(shard.read_latency(), None);
+        shard.read_began(Duration::from_micros(800), 5);
+        shard.read_began(Duration::from_micros(1600), 10);
+        let known = ReadLatency { us: 900, at_ms: 10 };
+        assert_eq!(shard.read_latency(), Some(known));
+        assert!(!known.is_stale(60_009) && known.is_stale(60_010));
+        shard.read_began(Duration::from_micros(100), 60_010);
+        assert_eq!(shard.read_latency(), Some(ReadLatency { us: 100, at_ms: 60_010 }));
+        counters.shard(1).read_began(Duration::from_micros(300), 0);
+        assert_eq!(counters.totals().read_latency, Duration::from_micros(200));
+    }
+
+    #[test]
+    fn a_share_is_one_cache_line() {
+        assert_eq!(std::mem::size_of::<Shard>(), 64);
     }
 }

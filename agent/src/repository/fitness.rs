@@ -32,6 +32,11 @@ impl Fitness {
         self.verdict.get()
     }
 
+    /// Whether it was seen not to honour ranges.
+    pub(crate) fn is_unfit(&self) -> bool {
+        self.verdict().is_some_and(Result::is_err)
+    }
+
     /// The verdict, after `probe` if there is none yet; others wait meanwhile.
     ///
     /// # Errors

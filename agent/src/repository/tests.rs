@@ -32,25 +32,74 @@ fn the_first_that_is_up_is_active() {
     assert_eq!(repository.active_url(), Some((1, 0)), "failback");
 }
 
+/// Where a request goes that has failed so often at each place; `None`: is not to go there.
+fn choose(repository: &Repository, failures: [Option<u32>; 3]) -> Option<usize> {
+    repository.state().choose(|index| failures[index], false)
+}
+
 #[test]
 fn a_try_goes_to_the_best_that_failed_the_request_least() {
     let (repository, urls) = three();
-    let choose =
-        |failures: [u32; 3], now_ms| repository.state().choose(|index| failures[index], now_ms);
-    assert_eq!(choose([0, 0, 0], 0), Some(0));
-    assert_eq!(choose([1, 0, 0], 0), Some(1));
-    assert_eq!(choose([1, 1, 1], 0), Some(0));
+    let choose = |failures: [u32; 3]| choose(&repository, failures.map(Some));
+    assert_eq!(choose([0, 0, 0]), Some(0));
+    assert_eq!(choose([1, 0, 0]), Some(1));
+    assert_eq!(choose([1, 1, 1]), Some(0));
     repository.failed(&urls[0], ErrorKind::Refused, "refused");
-    assert_eq!(choose([0, 0, 0], 0), Some(1));
-    assert_eq!(choose([0, 2, 1], 0), Some(2));
-    // A trial, by one request.
-    let later = urls[0].health.trial_at_ms();
-    assert_eq!(choose([1, 0, 0], later), Some(1), "not again in the request that failed there");
-    assert_eq!(choose([0, 0, 0], later), Some(0));
-    assert_eq!(choose([0, 0, 0], later), Some(1));
+    assert_eq!(choose([0, 0, 0]), Some(1));
+    assert_eq!(choose([0, 2, 1]), Some(2));
     repository.failed(&urls[1], ErrorKind::Refused, "refused");
     repository.failed(&urls[2], ErrorKind::Refused, "refused");
-    assert_eq!(choose([1, 1, 0], later), Some(2), "all are down");
+    assert_eq!(choose([1, 1, 0]), Some(2), "all are down");
+    repository.succeeded(&urls[1]);
+    assert_eq!(choose([0, 3, 0]), Some(1));
+}
+
+#[test]
+fn a_url_that_is_down_gets_what_can_go_nowhere_else() {
+    let (repository, urls) = three();
+    repository.failed(&urls[0], ErrorKind::Refused, "refused");
+    // Whether its pause is over or not, a request is no probe.
+    urls[0].health.probe_failed("refused", 0);
+    assert_eq!(choose(&repository, [Some(0), Some(2), Some(1)]), Some(2));
+    assert_eq!(choose(&repository, [Some(0), Some(2), None]), Some(1));
+    assert_eq!(choose(&repository, [Some(0), None, None]), Some(0));
+    assert_eq!(choose(&repository, [None, None, None]), None);
+}
+
+#[tokio::test]
+async fn what_must_not_be_written_to_gets_reads_alone() {
+    let (repository, urls) = three();
+    let verdict = || async { Ok(Err("ignores ranges".to_owned())) };
+    for unfit in [&urls[0], &urls[1]] {
+        unfit.fitness.establish(verdict()).await.expect("a verdict").as_ref().expect_err("unfit");
+    }
+    let choose = |failures: [Option<u32>; 3], needs_fit| {
+        repository.state().choose(|index| failures[index], needs_fit)
+    };
+    assert_eq!(choose([Some(0); 3], false), Some(0));
+    assert_eq!(choose([Some(0); 3], true), Some(2));
+    repository.failed(&urls[2], ErrorKind::Refused, "refused");
+    assert_eq!(choose([Some(0), Some(0), Some(3)], true), Some(2), "it may come back");
+    assert_eq!(choose([Some(0), Some(0), None], true), Some(0), "to be told why");
+}
+
+#[tokio::test]
+async fn who_probes_is_woken_by_a_url_that_goes_down_and_by_a_new_list() {
+    use futures_util::FutureExt;
+    let (repository, urls) = three();
+    assert!(repository.probing().now_or_never().is_some(), "the list was new");
+    assert!(repository.probing().now_or_never().is_none());
+    repository.failed(&urls[0], ErrorKind::Broken, "accident");
+    assert!(repository.probing().now_or_never().is_none());
+    repository.failed(&urls[0], ErrorKind::Refused, "refused");
+    assert!(repository.probing().now_or_never().is_some());
+}
+
+#[test]
+fn a_place_has_a_name_as_long_as_the_list_is_the_same() {
+    let (repository, _) = three();
+    assert_eq!(repository.url_at(1, 2).as_deref(), Some("http://c"));
+    assert_eq!((repository.url_at(1, 3), repository.url_at(2, 0)), (None, None));
 }
 
 #[test]

@@ -79,6 +79,11 @@ impl Url {
             errors: totals.errors,
             bytes_read: totals.bytes_read,
             bytes_written: totals.bytes_written,
+            read_latency: totals.read_latency,
+            probes: totals.probes,
+            failed_probes: totals.failed_probes,
+            hedged: totals.hedged,
+            hedge_wins: totals.hedge_wins,
         }
     }
 }

@@ -5,10 +5,10 @@
 //! [`Failure`]. A body is read to its end or its connection is closed; no body takes more memory
 //! than its kind may.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use hyper::body::{Body, Incoming};
-use hyper::header::{HeaderMap, CONTENT_RANGE, RETRY_AFTER};
+use hyper::header::{HeaderMap, CONTENT_RANGE, RETRY_AFTER, TRANSFER_ENCODING};
 use hyper::{Response, StatusCode};
 
 use super::link::{Link, Rest};
@@ -96,8 +96,18 @@ fn judge(
     };
     let retry_after = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     let mut failure = Failure::new(kind, format!("answered {status}"));
-    failure.retry_after = retry_after.and_then(|secs| secs.parse().ok()).map(Duration::from_secs);
+    failure.retry_after = retry_after.and_then(|text| pause(text, SystemTime::now()));
+    failure.status = Some(status.as_u16());
     Err(failure)
+}
+
+/// `Retry-After`: seconds, or a date (RFC 9110, 10.2.3).
+fn pause(text: &str, now: SystemTime) -> Option<Duration> {
+    if let Ok(secs) = text.trim().parse() {
+        return Some(Duration::from_secs(secs));
+    }
+    let date = httpdate::parse_http_date(text.trim()).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
 }
 
 /// Copies a body into the window: exactly the bytes asked for, or an error.
@@ -108,14 +118,22 @@ async fn fill(
     headers: &HeaderMap,
     body: &mut Incoming,
 ) -> Result<Reply, Failure> {
-    if status == StatusCode::PARTIAL_CONTENT && !is_range(headers, io) {
+    let partial = status == StatusCode::PARTIAL_CONTENT;
+    if partial && !is_range(headers, io) {
         return Err(nonsense("another range than was asked for".to_owned()));
     }
     let wrong = |len: u64| {
-        let text = format!("{len} bytes instead of {}: the server ignored the range", io.len);
-        Err(Failure::new(ErrorKind::Protocol, format!("answered {} with {text}", status.as_u16())))
+        let text = format!("answered {} with {len} bytes instead of {}", status.as_u16(), io.len);
+        // A server that names the right range did not ignore it: its answer was spoilt.
+        Err(match partial && headers.contains_key(CONTENT_RANGE) {
+            true => Failure::new(ErrorKind::Garbage, text),
+            false => {
+                Failure::new(ErrorKind::Protocol, format!("{text}: the server ignored the range"))
+            }
+        })
     };
-    if let Some(len) = body.size_hint().exact().filter(|len| *len != io.len as u64) {
+    let announced = body.size_hint().exact();
+    if let Some(len) = announced.filter(|len| *len != io.len as u64) {
         return wrong(len);
     }
     let mut at = 0usize;
@@ -129,6 +147,10 @@ async fn fill(
     }
     if at == io.len {
         Ok(Reply::Done)
+    } else if announced.is_none() && !headers.contains_key(TRANSFER_ENCODING) {
+        // Nothing but the connection's end says where such a body ends.
+        let text = format!("closed the connection after {at} of {} bytes", io.len);
+        Err(Failure::new(ErrorKind::Broken, text))
     } else {
         wrong(at as u64)
     }
@@ -250,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_in_seconds() {
+    fn retry_after_in_seconds_or_as_a_date() {
         let after = |value: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(RETRY_AFTER, HeaderValue::from_static(value));
@@ -258,8 +280,14 @@ mod tests {
             judged.expect_err("503").retry_after
         };
         assert_eq!(after("7"), Some(Duration::from_secs(7)));
-        assert_eq!(after("Fri, 31 Dec 1999 23:59:59 GMT"), None);
-        assert_eq!(after("-1"), None);
+        assert_eq!(after("Fri, 31 Dec 1999 23:59:59 GMT"), Some(Duration::ZERO));
+        assert!(after("Thu, 31 Dec 2099 23:59:59 GMT") > Some(Duration::from_secs(1 << 30)));
+        for nonsense in ["-1", "", "soon", "1.5", "Fri, 31 Dec 1999"] {
+            assert_eq!(after(nonsense), None, "{nonsense}");
+        }
+        let then = SystemTime::UNIX_EPOCH;
+        let wait = pause("Thu, 01 Jan 1970 00:00:09 GMT", then);
+        assert_eq!(wait, Some(Duration::from_secs(9)));
     }
 
     #[test]

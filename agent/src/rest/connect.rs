@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{lookup_host, TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
@@ -40,7 +41,10 @@ async fn connect_any(host: &str, port: u16) -> Result<TcpStream, Failure> {
     let unresolved = |error: &dyn std::fmt::Display| {
         Failure::new(ErrorKind::Unresolved, format!("has no address: {error}"))
     };
-    let found = lookup_host((host, port)).await.map_err(|error| unresolved(&error))?;
+    let found = lookup_host((host, port)).await.map_err(|error| match shortage(&error) {
+        Some(failure) => failure,
+        None => unresolved(&error),
+    })?;
     let mut addresses = found.take(MAX_ADDRESSES);
     let mut attempts = FuturesUnordered::new();
     let mut failure: Option<Failure> = None;
@@ -75,7 +79,19 @@ async fn connect_one(address: SocketAddr) -> io::Result<TcpStream> {
     socket.connect(address).await
 }
 
+/// What this machine lacks, which says nothing of the server.
+fn shortage(error: &io::Error) -> Option<Failure> {
+    const LACKING: [i32; 5] =
+        [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS, libc::EADDRNOTAVAIL];
+    error.raw_os_error().filter(|errno| LACKING.contains(errno))?;
+    let text = format!("was not asked, this machine has nothing left to connect with: {error}");
+    Some(Failure::new(ErrorKind::Shortage, text))
+}
+
 fn classify(error: &io::Error) -> Failure {
+    if let Some(failure) = shortage(error) {
+        return failure;
+    }
     let (kind, text) = match error.kind() {
         io::ErrorKind::ConnectionRefused => {
             (ErrorKind::Refused, "refused the connection".to_owned())
@@ -91,9 +107,12 @@ fn classify(error: &io::Error) -> Failure {
     Failure::new(kind, text)
 }
 
-/// Of two addresses' failures, the one that comes from nearer to the server.
+/// Of two addresses' failures, the one that comes from nearer to the server; but an address that
+/// was never asked leaves open whether the server is there.
 fn worse(one: Option<Failure>, other: Failure) -> Failure {
     match one {
+        _ if other.kind == ErrorKind::Shortage => other,
+        Some(one) if one.kind == ErrorKind::Shortage => one,
         Some(one) if one.kind >= other.kind => one,
         _ => other,
     }
@@ -128,6 +147,20 @@ mod tests {
         let budget = Duration::from_secs(20);
         let failure = connect(("no-such-host.invalid", 1), budget).await.expect_err("RFC 6761");
         assert_eq!(failure.kind, ErrorKind::Unresolved);
+    }
+
+    #[test]
+    fn what_this_machine_lacks_says_nothing_of_the_server() {
+        for errno in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS, libc::EADDRNOTAVAIL]
+        {
+            let lacking = || classify(&io::Error::from_raw_os_error(errno));
+            assert_eq!(lacking().kind, ErrorKind::Shortage);
+            let refused = || classify(&io::Error::from_raw_os_error(libc::ECONNREFUSED));
+            assert_eq!(worse(Some(lacking()), refused()).kind, ErrorKind::Shortage);
+            assert_eq!(worse(Some(refused()), lacking()).kind, ErrorKind::Shortage);
+        }
+        let unreachable = classify(&io::Error::from_raw_os_error(libc::ENETUNREACH));
+        assert_eq!(unreachable.kind, ErrorKind::Unreachable);
     }
 
     #[tokio::test]

@@ -58,6 +58,11 @@ impl Pool {
         }
     }
 
+    /// Closes all.
+    pub(crate) fn close_all(&self) {
+        self.idle.borrow_mut().clear();
+    }
+
     /// Closes those that are too old.
     pub(crate) fn close_idle(&self) {
         let mut idle = self.idle.borrow_mut();

@@ -9,19 +9,21 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::answer::Reply;
+use super::limits::Limits;
 use super::operation::{Io, Operation};
 use super::pool::Pool;
 use super::{Client, Failure};
 use crate::errors::ErrorKind;
-use crate::settings::Settings;
 use crate::volume::Volume;
 use crate::window::Window;
 
 /// Begins the name of every scratch volume. Then come the seconds since 1970 and something nobody
 /// guesses.
-const PREFIX: &str = ".srb-probe-";
+pub(crate) const PREFIX: &str = ".srb-probe-";
 /// A third of the scratch volume, and what is written into its middle.
 const PART: usize = 4096;
+/// What the end of a probe may take beyond the probe itself.
+const TIDY_UP: Duration = Duration::from_secs(2);
 /// A scratch volume of this age belongs to no probe any more.
 const LEFT_OVER_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -45,13 +47,16 @@ fn now() -> Duration {
 pub(crate) async fn probe(
     client: &Client,
     pool: &Pool,
-    settings: &Settings,
+    limits: &Limits,
 ) -> Result<Result<(), String>, Failure> {
     let url = pool.url().text();
     let name = format!("{PREFIX}{}-{:032x}", now().as_secs(), rand::random::<u128>());
     let scratch = Volume::new(&name);
-    let verdict = examine(client, pool, settings, &scratch).await;
-    let deleted = client.attempt(pool, &Operation::Delete(&scratch), settings, &mut || {}).await;
+    // Twice as long as a try: it is more than one request, but a request of a user waits.
+    let bounded = limits.within(limits.whole().saturating_mul(2));
+    let verdict = examine(client, pool, &bounded, &scratch).await;
+    let limits = &limits.within(TIDY_UP);
+    let deleted = client.attempt(pool, &Operation::Delete(&scratch), limits, &mut || {}).await;
     if let Err(failure) = deleted {
         if failure.kind != ErrorKind::NotFound && verdict.is_ok() {
             let why = failure.text;
@@ -69,12 +74,11 @@ pub(crate) async fn probe(
 async fn examine(
     client: &Client,
     pool: &Pool,
-    settings: &Settings,
+    limits: &Limits,
     scratch: &Volume,
 ) -> Result<Result<(), String>, Failure> {
-    let ask = async |operation: Operation<'_>| {
-        client.attempt(pool, &operation, settings, &mut || {}).await
-    };
+    let ask =
+        async |operation: Operation<'_>| client.attempt(pool, &operation, limits, &mut || {}).await;
     let size = PART.saturating_mul(3);
     let pattern: Vec<u8> = (0..PART).map(|_| rand::random()).collect();
     match ask(Operation::Create(scratch)).await {

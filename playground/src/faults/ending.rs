@@ -99,25 +99,28 @@ impl Ending {
 }
 
 async fn send(stream: &mut TcpStream, mut answer: Answer, extent: Extent) -> io::Result<()> {
-    let head = head_of(&answer);
+    // What belongs together goes out together: a client that looks only once has to see it.
+    let mut out = head_of(&answer);
     let length = answer.body().size_hint().exact().unwrap_or(0);
     if extent == Extent::Half && length == 0 {
-        return stream.write_all(head.get(..head.len() / 2).unwrap_or_default()).await;
+        out.truncate(out.len() / 2);
     }
-    stream.write_all(&head).await?;
     let mut left = if extent == Extent::Half { length / 2 } else { length };
     while left > 0 {
         let Some(frame) = answer.body_mut().frame().await else { break };
         let Ok(piece) = frame?.into_data() else { continue };
-        let piece = piece.get(..piece.len().min(usize::try_from(left).unwrap_or(usize::MAX)));
-        let piece = piece.unwrap_or_default();
-        stream.write_all(piece).await?;
+        let piece = piece.get(..usize::try_from(left).unwrap_or(usize::MAX)).unwrap_or(&piece);
         left -= piece.len() as u64;
+        out.extend_from_slice(piece);
+        if left > 0 {
+            stream.write_all(&out).await?;
+            out.clear();
+        }
     }
     if extent == Extent::Surplus {
-        stream.write_all(&SURPLUS).await?;
+        out.extend_from_slice(&SURPLUS);
     }
-    Ok(())
+    stream.write_all(&out).await
 }
 
 /// The head of an answer as hyper would send it.

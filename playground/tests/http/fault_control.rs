@@ -117,14 +117,17 @@ fn a_frozen_server_takes_requests_and_goes_on_when_thawed() {
     gone.send(format!("{put}ab"));
     let mut patient = server.connect();
     patient.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    // To ask for its body would be an answer.
+    let mut awaited = server.connect();
+    awaited.send(put.replace("Host", "Expect: 100-continue\r\nHost"));
     let deadline = Instant::now() + PATIENCE;
-    while report(&server)["held"] != 2 {
+    while report(&server)["held"] != 3 {
         assert!(Instant::now() < deadline);
         std::thread::sleep(Duration::from_millis(5));
     }
     drop(gone);
     std::thread::sleep(Duration::from_millis(100));
-    assert!(patient.is_silent());
+    assert!(patient.is_silent() && awaited.is_silent());
     assert_eq!(server.content(), b"0123456789");
     assert_eq!(admin(&server, "POST /thaw", "").json()["frozen"], false);
     assert_eq!(patient.reply(false).status, 200);
@@ -132,6 +135,10 @@ fn a_frozen_server_takes_requests_and_goes_on_when_thawed() {
         assert!(Instant::now() < deadline, "a stopped server has what its client sent");
         std::thread::sleep(Duration::from_millis(5));
     }
+    assert_eq!(awaited.head().status, 100);
+    awaited.send("cd");
+    assert_eq!(awaited.reply(false).status, 204);
+    assert_eq!(server.content(), b"01cd456789");
     assert_eq!(report(&server)["held"], 0);
 }
 

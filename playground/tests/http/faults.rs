@@ -252,6 +252,37 @@ fn late_without_a_known_length_is_applied_at_once() {
 }
 
 #[test]
+fn late_without_room_is_applied_at_once() {
+    let server = Server::start();
+    server.volume(TEN);
+    server.playground.faults().set("control:100%:late=3600000".parse().unwrap());
+    let body = vec![7; 65 * 1024 * 1024];
+    let mut client = server.connect();
+    client.send(format!("PUT /v HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n", body.len()));
+    client.send(&body);
+    assert_eq!(client.end(), (Vec::new(), End::Closed));
+    assert!(server.content() == body);
+    // Nothing of the room is lost.
+    assert_eq!(
+        send(&server, "PUT /v HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx").rest(),
+        b""
+    );
+    assert_eq!(server.playground.faults().report().late_pending, 1);
+}
+
+#[test]
+fn late_asks_for_a_body_that_waits() {
+    let server = faulty("late=3600000");
+    let (head, body) = PUT.split_at(PUT.len() - 4);
+    let mut client = send(&server, head.replace("Host", "Expect: 100-continue\r\nHost"));
+    assert_eq!(client.head().status, 100);
+    client.send(body);
+    assert_eq!(client.end(), (Vec::new(), End::Closed));
+    assert!(server.playground.faults().flush_late(PATIENCE));
+    assert_eq!(server.content(), APPLIED);
+}
+
+#[test]
 fn freeze_holds_a_request_and_then_does_it() {
     let server = faulty("freeze=200");
     let began = Instant::now();

@@ -184,16 +184,7 @@ impl Machine {
     /// # Errors
     /// When it is not ready in time; the error has its log.
     pub fn start_agent(&mut self) -> TestResult {
-        let mut command = Command::new("srb-agent");
-        let mut daemon = Daemon::start("srb-agent", command.args(&self.agent_args))?;
-        let ready = wait_for("the agent is ready", READY, || {
-            if let Some(status) = daemon.ended()? {
-                return Err(Failed::from(format!("the agent ended with {status}")));
-            }
-            Ok(UnixStream::connect(AGENT_SOCKET).is_ok().then_some(()))
-        });
-        ready.map_err(|why| format!("{}\n{}", message(&why), daemon.log()))?;
-        self.agent = Some(daemon);
+        self.agent = Some(self.spawn_agent(&[])?);
         // A listing needs a server, so only without one it tells about the agent alone.
         if sysfs::urls().is_empty() {
             let file = Path::new(sysfs::CLASS).join("volumes");
@@ -204,21 +195,29 @@ impl Machine {
         Ok(())
     }
 
-    /// Lets a new agent take the place of the running one, which must end well.
+    /// Starts another agent that takes over, and returns the old one, which is about to end.
     ///
     /// # Errors
-    /// When one of them does not do its part in time; the error has its log.
-    pub fn take_over(&mut self) -> TestResult {
-        let mut old = self.agent.take().ok_or("no agent to take over from")?;
+    /// When the new one is not ready in time; the error has its log.
+    pub fn take_over(&mut self) -> TestResult<Daemon> {
+        let old = self.agent.take().ok_or("no agent to take over from")?;
+        // Its socket must not be taken for the new one's.
+        let _ = std::fs::remove_file(AGENT_SOCKET);
+        self.agent = Some(self.spawn_agent(&["--takeover"])?);
+        Ok(old)
+    }
+
+    fn spawn_agent(&self, more: &[&str]) -> TestResult<Daemon> {
         let mut command = Command::new("srb-agent");
-        let new = Daemon::start("srb-agent", command.arg("--takeover").args(&self.agent_args))?;
-        let status = wait_for("the old agent ends", READY, || old.ended());
-        let status = status.map_err(|why| format!("{}\n{}", message(&why), new.log()))?;
-        self.agent = Some(new);
-        if !status.success() {
-            return Err(format!("the old agent ended with {status}; {}", old.log()).into());
-        }
-        wait_until("the new agent is ready", READY, || UnixStream::connect(AGENT_SOCKET).is_ok())
+        let mut daemon = Daemon::start("srb-agent", command.args(&self.agent_args).args(more))?;
+        let ready = wait_for("the agent is ready", READY, || {
+            if let Some(status) = daemon.ended()? {
+                return Err(Failed::from(format!("the agent ended with {status}")));
+            }
+            Ok(UnixStream::connect(AGENT_SOCKET).is_ok().then_some(()))
+        });
+        ready.map_err(|why| format!("{}\n{}", message(&why), daemon.log()))?;
+        Ok(daemon)
     }
 
     /// Takes the agent away with SIGKILL: a crash.
@@ -413,6 +412,15 @@ impl Device {
     pub fn detach(mut self) -> Result<(), Errno> {
         self.attached = false;
         sysfs::command("detach", &self.name)
+    }
+
+    /// Detaches it, whoever has it open.
+    ///
+    /// # Errors
+    /// As [`Device::detach`].
+    pub fn detach_by_force(mut self) -> Result<(), Errno> {
+        self.attached = false;
+        sysfs::command("detach", format!("{} force", self.name))
     }
 }
 

@@ -12,8 +12,11 @@ use super::load::{Counts, Load, ALL_SIZES};
 use super::{millis, Campaign, Figures, Plan};
 use crate::guest::cases::io::disk::Disk;
 use crate::guest::cases::io::{join, leave, settle};
+use crate::guest::wait::wait_for;
 use crate::guest::{Machine, TestResult};
 
+/// How long an agent may take to end when another one has taken over.
+const END: Duration = Duration::from_secs(20);
 /// The longest that load goes on between two hand-overs, in milliseconds.
 const LIFE_MS: u64 = 500;
 
@@ -57,7 +60,11 @@ fn run(plan: &Plan, figures: &mut Figures) -> TestResult {
         wait_for_load(&[&loaded], &[&load])?;
         thread::sleep(random.pause(0, LIFE_MS));
         let began = Instant::now();
-        machine.take_over()?;
+        let mut old = machine.take_over()?;
+        let status = wait_for("the old agent ends", END, || old.ended())?;
+        if !status.success() {
+            return Err(format!("the old agent ended with {status}: {}", old.log()).into());
+        }
         longest = longest.max(began.elapsed());
         count += 1;
         Ok(())

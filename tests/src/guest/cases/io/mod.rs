@@ -28,13 +28,16 @@ macro_rules! named {
 
 pub(super) mod disk;
 mod ending;
+mod force;
 mod grace;
 pub(super) mod hostile;
 pub(super) mod leaks;
 mod null;
+mod policy;
 pub(super) mod proxy;
 mod resume;
 mod stuck;
+mod takeover;
 mod verify;
 
 pub use hostile::program as hostile_program;
@@ -64,6 +67,9 @@ pub(super) fn cases() -> Vec<Case> {
         grace::cases(),
         stuck::cases(),
         ending::cases(),
+        policy::cases(),
+        force::cases(),
+        takeover::cases(),
         leaks::cases(),
         hostile::cases(),
     ];

@@ -40,6 +40,7 @@ fn parameters_have_the_defaults_of_the_manual() -> TestResult {
         ("server_conn_timeout", "30"),
         ("thread_pool_size", "32"),
         ("agent_grace", "60"),
+        ("policy", "fail"),
     ] {
         assert_eq!(parameter(name)?, value, "{name}");
     }
@@ -54,6 +55,7 @@ fn parameters_are_taken_at_load() -> TestResult {
         ("server_conn_timeout", "1"),
         ("thread_pool_size", "16"),
         ("agent_grace", "-1"),
+        ("policy", "queue=7"),
     ];
     load_module(&given.map(|(name, value)| format!("{name}={value}")))?;
     for (name, value) in given {
@@ -76,6 +78,7 @@ fn srb_log_is_another_name_of_debug() -> TestResult {
 
 fn a_value_out_of_range_is_refused_at_load() -> TestResult {
     for bad in [
+        "policy=hold",
         "debug=8",
         "srb_log=-1",
         "req_timeout=0",
