@@ -31,7 +31,7 @@ vm-test: ## the tests in the VM only; TESTS=FILTER selects among them
 	scripts/vm-tests.sh $(TESTS)
 
 .PHONY: test-faults
-test-faults: ## fault campaigns in full, in VMs (FAULTS=CAMPAIGN, SEED=, ROUNDS=); about an hour
+test-faults: ## fault campaigns in full, in VMs (FAULTS=CAMPAIGN, SEED=, ROUNDS=)
 	scripts/vm.sh faults $(FAULTS) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 .PHONY: vm-shell
