@@ -39,7 +39,7 @@ pub(super) const CAMPAIGN: Campaign = Campaign {
     bound: Duration::from_secs(3600),
     memory_mib: 2048,
     fails_requests: true,
-    allowed: &["EXT4-fs", "JBD2", "Aborting journal", "lost async page write"],
+    allowed: &["EXT4-fs", "JBD2", "Aborting journal", "Buffer I/O error on device disk"],
 };
 
 /// What is wrong when the devices are detached.
