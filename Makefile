@@ -30,6 +30,10 @@ test: ## all tests: on the host, under loom, and in a VM with the stock kernel (
 vm-test: ## the tests in the VM only; TESTS=FILTER selects among them
 	scripts/vm-tests.sh $(TESTS)
 
+.PHONY: test-faults
+test-faults: ## fault campaigns in full, in VMs (FAULTS=CAMPAIGN, SEED=, ROUNDS=)
+	scripts/vm.sh faults $(FAULTS) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
 .PHONY: vm-shell
 vm-shell: ## a root shell in the VM, the module and the programs at hand
 	scripts/vm.sh shell

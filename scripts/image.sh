@@ -12,6 +12,8 @@ BOOT_MODULES=(virtio_blk ext4 overlay)
 # a VM.
 MODULES=(arch block crypto fs lib mm net drivers/block drivers/char drivers/dax drivers/md
     drivers/nvme drivers/scsi drivers/target drivers/virtio)
+# Of the network's drivers QEMU's alone.
+DRIVERS=(drivers/net/virtio_net.ko.xz drivers/net/net_failover.ko.xz)
 
 copy_modules() {
     local from=$SDK/kernel-packages/usr/lib/modules/$RELEASE to=$1/usr/lib/modules/$RELEASE folder
@@ -20,6 +22,8 @@ copy_modules() {
     for folder in "${MODULES[@]}"; do
         [ ! -d "$from/kernel/$folder" ] || cp -r "$from/kernel/$folder" "$to/kernel/$folder"
     done
+    mkdir -p "$to/kernel/drivers/net"
+    (cd "$from/kernel" && cp "${DRIVERS[@]}" "$to/kernel/drivers/net/")
     inside "$SDK" "$1/usr/lib/modules:/kernel" -- sh -c \
         "mkdir -p /tmp/usr/lib && cp -r /kernel /tmp/usr/lib/modules && ln -s usr/lib /tmp/lib &&
         depmod -b /tmp $RELEASE && cp /tmp/usr/lib/modules/$RELEASE/modules.* /kernel/$RELEASE/"

@@ -23,4 +23,11 @@ STATUS=0
 run env SRB_SHARE=1/2 srb-guest-tests || STATUS=$?
 wait $SECOND || STATUS=$?
 cat "$OUTPUT"
+# This one is done to a VM, not in it.
+if "$ROOT/scripts/vm.sh" faults --short power_cuts; then
+    echo "test result: ok. 1 passed; 0 failed"
+else
+    echo "test result: FAILED. 0 passed; 1 failed"
+    STATUS=1
+fi
 exit $STATUS

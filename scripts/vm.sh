@@ -4,6 +4,7 @@
 # given.
 # usage: vm.sh run [--memory M] [--icount] [--disk SIZE] [--timeout S] -- COMMAND...
 #        vm.sh shell
+#        vm.sh faults [OPTION]... [CAMPAIGN]    fault campaigns (srb-faults --help)
 . "$(dirname "$0")/lib.sh"
 
 need_root "making the VM"
@@ -20,5 +21,13 @@ rm -f "$IMAGE_ANSWER"
 SRB_VM_RUNS=$CACHE/runs
 export SRB_VM_IMAGE SRB_VM_PAYLOAD SRB_VM_RUNS
 cd "$ROOT"
-step "srb-vm, for this host" cargo build --locked --quiet -p srb-tests --bin srb-vm
-exec "${CARGO_TARGET_DIR:-target}/debug/srb-vm" "$@"
+PROGRAM=srb-vm
+BINARIES=(-p srb-tests --bin srb-vm)
+if [ "${1:-}" = faults ]; then
+    shift
+    PROGRAM=srb-faults
+    # A server outside the VM, for what befalls the VM itself.
+    BINARIES=(-p srb-tests --bin srb-faults -p srb-playground --bin srb-playground)
+fi
+step "$PROGRAM, for this host" cargo build --locked --quiet "${BINARIES[@]}"
+exec "${CARGO_TARGET_DIR:-target}/debug/$PROGRAM" "$@"

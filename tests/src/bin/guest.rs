@@ -5,14 +5,14 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use srb_tests::guest::{cases, suite};
+use srb_tests::guest::{cases, cut, suite};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let Some((cases::hostile_program::WORD, rest)) =
-        arguments.split_first().map(|(first, rest)| (first.as_str(), rest))
-    {
-        return cases::hostile_program::main(rest);
+    match arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        Some((cases::hostile_program::WORD, rest)) => return cases::hostile_program::main(rest),
+        Some((cut::WORD, rest)) => return cut::main(rest),
+        _ => {}
     }
     let lists = std::env::args().any(|argument| argument == "--list");
     if !lists && !Path::new("/srb/srb.ko").exists() {

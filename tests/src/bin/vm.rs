@@ -70,6 +70,10 @@ struct Machine {
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     disk: Option<u64>,
 
+    /// Give the guest a network in which the host's loopback is 10.0.2.2
+    #[arg(long)]
+    network: bool,
+
     /// End the run after this many seconds, boot included
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u64>,
@@ -103,6 +107,8 @@ impl Machine {
             accel: if self.icount { Accel::Icount } else { self.accel },
             disk_bytes: self.disk,
             timeout: self.timeout.map(Duration::from_secs),
+            network: self.network,
+            copy_output: None,
             job,
         };
         (options, keep_console)

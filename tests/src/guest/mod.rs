@@ -28,10 +28,12 @@
 
 pub mod cases;
 pub mod clean;
+pub mod cut;
 pub mod fio;
 pub mod kmsg;
 mod machine;
 pub mod process;
+pub mod random;
 pub mod suite;
 pub mod sysfs;
 pub mod wait;

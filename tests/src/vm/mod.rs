@@ -24,6 +24,7 @@ use qemu::Qemu;
 use rundir::RunDir;
 
 pub use accel::Accel;
+pub(crate) use qemu::die_with_us;
 
 /// How often a run looks at the clock, at QEMU and at signals.
 const POLL: Duration = Duration::from_millis(20);
@@ -66,6 +67,10 @@ pub struct Options {
     pub disk_bytes: Option<u64>,
     /// How long the whole run may take, boot included.
     pub timeout: Option<Duration>,
+    /// Whether there is a network: the host's loopback is 10.0.2.2 for the guest.
+    pub network: bool,
+    /// Where what the command prints goes besides stdout.
+    pub copy_output: Option<PathBuf>,
     /// What to do.
     pub job: Job,
 }
@@ -109,6 +114,16 @@ pub(crate) fn host(what: impl fmt::Display) -> impl FnOnce(io::Error) -> Error {
 /// # Errors
 /// When the guest did not report a status: it panicked, hung until the timeout, or QEMU died.
 pub fn run(options: &Options) -> Result<i32, Error> {
+    let status = run_until(options, &|| false)?;
+    status.ok_or_else(|| guest(options, "the VM was cut off"))
+}
+
+/// As [`run`]; but when `cut` becomes true the machine is gone at once, as if its power had been
+/// cut, and there is no status.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_until(options: &Options, cut: &dyn Fn() -> bool) -> Result<Option<i32>, Error> {
     let signals = interrupt::Watch::install()?;
     let dir = RunDir::new(&options.runs)?;
     payload::build(&options.payload, &options.job, &dir.path("payload.img"), &dir)?;
@@ -116,7 +131,7 @@ pub fn run(options: &Options) -> Result<i32, Error> {
     let mut boots = 1;
     loop {
         let mut qemu = Qemu::start(options, accel, &dir)?;
-        let result = watch(options, &mut qemu, &dir, &signals);
+        let result = watch(options, &mut qemu, &dir, &signals, cut);
         qemu.stop();
         if result.is_ok() || boots == BOOTS || !died_booting(&options.console) {
             return result;
@@ -143,19 +158,23 @@ fn watch(
     qemu: &mut Qemu,
     dir: &RunDir,
     signals: &interrupt::Watch,
-) -> Result<i32, Error> {
+    cut: &dyn Fn() -> bool,
+) -> Result<Option<i32>, Error> {
     let began = Instant::now();
     let mut reported: Option<(i32, Instant)> = None;
     loop {
         if let Some(signal) = signals.caught() {
             return Err(Error::Interrupted(signal));
         }
+        if cut() {
+            return Ok(None);
+        }
         let alive = qemu.is_alive()?;
         if reported.is_none() {
             reported = status(&dir.path("status")).map(|status| (status, Instant::now()));
         }
         match reported {
-            Some((status, at)) if !alive || at.elapsed() > POWER_OFF => return Ok(status),
+            Some((status, at)) if !alive || at.elapsed() > POWER_OFF => return Ok(Some(status)),
             None if !alive => return Err(guest(options, "the VM ended without a status")),
             _ => {}
         }

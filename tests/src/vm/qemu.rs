@@ -4,7 +4,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -31,7 +31,7 @@ pub(super) fn missing(error: io::Error) -> Error {
 }
 
 /// Makes the kernel end the child when this process ends, even if killed.
-pub(super) fn die_with_us(command: &mut Command) {
+pub(crate) fn die_with_us(command: &mut Command) {
     // SAFETY: between fork and exec, the closure only makes one system call.
     unsafe { command.pre_exec(|| set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from)) };
 }
@@ -53,10 +53,12 @@ impl Qemu {
         }
         die_with_us(&mut command);
         let mut child = command.spawn().map_err(missing)?;
-        let output = child.stdout.take().map(|mut from| {
+        let copy = options.copy_output.as_ref().map(File::create).transpose();
+        let copy = copy.map_err(host("making the copy of the output"))?;
+        let output = child.stdout.take().map(|from| {
             std::thread::spawn(move || {
                 // A reader of ours that went away is no reason to stop the run.
-                let _ = io::copy(&mut from, &mut io::stdout());
+                let _ = pass_on(from, copy);
             })
         });
         Ok(Self { child, output })
@@ -82,6 +84,22 @@ impl Qemu {
 impl Drop for Qemu {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// Copies what the guest's command prints to stdout, and to a file, as it comes.
+fn pass_on(mut from: impl Read, mut copy: Option<File>) -> io::Result<()> {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let bytes = from.read(&mut buffer)?;
+        let Some(text) = buffer.get(..bytes).filter(|text| !text.is_empty()) else {
+            return Ok(());
+        };
+        if let Some(file) = &mut copy {
+            file.write_all(text)?;
+        }
+        // Even if nobody reads it any more, the copy is to be whole.
+        let _ = io::stdout().write_all(text).and_then(|()| io::stdout().flush());
     }
 }
 
@@ -121,6 +139,9 @@ fn arguments(options: &Options, accel: Accel, dir: &RunDir) -> Vec<OsString> {
     list.disk("payload", &dir.path("payload.img"), ",readonly=on");
     if options.disk_bytes.is_some() {
         list.disk("scratch", &dir.path("scratch.img"), ",cache=unsafe,discard=unmap");
+    }
+    if options.network {
+        list.plain(&["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="]);
     }
     list.path("-chardev", "file,id=console,path=", &options.console, "");
     list.plain(&["-serial", "chardev:console", "-device", "virtio-serial-pci"]);

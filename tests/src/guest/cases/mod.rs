@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The tests themselves, a file for each thing that users rely on.
 
+pub mod faults;
 mod frame;
 mod io;
 mod manual;
@@ -12,5 +13,5 @@ use super::Case;
 /// All tests.
 #[must_use]
 pub fn all() -> Vec<Case> {
-    [frame::cases(), io::cases(), manual::cases()].into_iter().flatten().collect()
+    [frame::cases(), io::cases(), manual::cases(), faults::cases()].into_iter().flatten().collect()
 }

@@ -13,7 +13,7 @@ use nix::libc;
 const ALIGN: usize = 4096;
 
 /// A block device, open for direct I/O.
-pub(super) struct Disk(File);
+pub(in crate::guest::cases) struct Disk(File);
 
 /// Memory that direct I/O takes.
 struct Buffer {
@@ -40,21 +40,21 @@ fn errno(error: io::Error) -> Errno {
 }
 
 impl Disk {
-    pub(super) fn open(path: &Path) -> Result<Self, Errno> {
+    pub(in crate::guest::cases) fn open(path: &Path) -> Result<Self, Errno> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).custom_flags(libc::O_DIRECT);
         options.open(path).map(Self).map_err(errno)
     }
 
     /// Reads with one pread(2); what came may be shorter.
-    pub(super) fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>, Errno> {
+    pub(in crate::guest::cases) fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>, Errno> {
         let mut buffer = Buffer::new(len);
         let got = self.0.read_at(buffer.as_mut(), offset).map_err(errno)?;
         Ok(buffer.as_mut().get(..got).unwrap_or_default().to_vec())
     }
 
     /// Writes with one pwrite(2); returns how much was taken.
-    pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> Result<usize, Errno> {
+    pub(in crate::guest::cases) fn write(&self, offset: u64, bytes: &[u8]) -> Result<usize, Errno> {
         let mut buffer = Buffer::new(bytes.len());
         buffer.as_mut().copy_from_slice(bytes);
         self.0.write_at(buffer.as_mut(), offset).map_err(errno)

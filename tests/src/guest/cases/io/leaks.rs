@@ -33,7 +33,7 @@ pub(super) fn cases() -> Vec<Case> {
 
 /// What is in use, of the kernel and of the agent.
 #[derive(Debug, Clone, Copy)]
-struct Usage {
+pub(in crate::guest::cases) struct Usage {
     slab_kib: i64,
     stacks_kib: i64,
     vmalloc_kib: i64,
@@ -44,7 +44,8 @@ struct Usage {
     agent_mappings: i64,
 }
 
-fn field(path: &str, name: &str) -> TestResult<i64> {
+/// A number of a file of lines `NAME: NUMBER`.
+pub(in crate::guest::cases) fn field(path: &str, name: &str) -> TestResult<i64> {
     let text = fs::read_to_string(path)?;
     let mut lines = text.lines().filter_map(|line| line.strip_prefix(name));
     let rest = lines.find_map(|rest| rest.strip_prefix(':')).ok_or(format!("no {name}"))?;
@@ -56,7 +57,7 @@ fn count(number: usize) -> i64 {
 }
 
 impl Usage {
-    fn now(machine: &mut Machine) -> TestResult<Self> {
+    pub(in crate::guest::cases) fn now(machine: &mut Machine) -> TestResult<Self> {
         drop_caches(machine)?;
         let agent = format!("/proc/{}", machine.agent()?.pid());
         // Areas that are free are listed until a number of them is returned at once.
@@ -75,7 +76,7 @@ impl Usage {
     }
 
     /// Whether it is no more than it was, but for what caches and udev's workers come to.
-    fn is_flat(&self, before: &Self) -> bool {
+    pub(in crate::guest::cases) fn is_flat(&self, before: &Self) -> bool {
         self.slab_kib - before.slab_kib <= KEPT_KIB
             && self.stacks_kib - before.stacks_kib <= 512
             && self.vmalloc_kib - before.vmalloc_kib <= 1024

@@ -7,7 +7,7 @@
 
 use std::path::Path;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
@@ -15,6 +15,7 @@ use nix::sys::signal::Signal;
 use crate::guest::fio::Fio;
 use crate::guest::kmsg::{KernelLog, Record};
 use crate::guest::process::Daemon;
+pub(super) use crate::guest::random::Random;
 use crate::guest::wait::wait_for;
 use crate::guest::{process, sysfs, Case, Device, Failed, Machine, TestResult};
 
@@ -25,15 +26,15 @@ macro_rules! named {
     };
 }
 
-mod disk;
+pub(super) mod disk;
 mod ending;
 mod force;
 mod grace;
-mod hostile;
-mod leaks;
+pub(super) mod hostile;
+pub(super) mod leaks;
 mod null;
 mod policy;
-mod proxy;
+pub(super) mod proxy;
 mod resume;
 mod stuck;
 mod takeover;
@@ -42,11 +43,11 @@ mod verify;
 pub use hostile::program as hostile_program;
 
 /// How long a job of fio may take.
-const FIO: Duration = Duration::from_secs(100);
+pub(super) const FIO: Duration = Duration::from_secs(100);
 /// How long udev may take to leave a device alone.
 const SETTLE: Duration = Duration::from_secs(30);
 /// What a device's failing requests make the kernel log, and a partition scan that is cut short.
-const FAILING: [&str; 8] = [
+pub(super) const FAILING: [&str; 8] = [
     "error, dev disk",
     "Buffer I/O error on dev disk",
     "callbacks suppressed",
@@ -76,12 +77,12 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 /// Allows a case to make the kernel log what failing requests make it log.
-fn with_failing_requests(case: Case) -> Case {
+pub(super) fn with_failing_requests(case: Case) -> Case {
     FAILING.iter().fold(case, |case, line| case.allow_log(line))
 }
 
 /// Stops a process, and waits until none of its threads does anything.
-fn stop(daemon: &Daemon) -> TestResult {
+pub(super) fn stop(daemon: &Daemon) -> TestResult {
     daemon.signal(Signal::SIGSTOP)?;
     let threads = format!("/proc/{}/task", daemon.pid());
     wait_for("all threads have stopped", SETTLE, || {
@@ -96,59 +97,59 @@ fn stop(daemon: &Daemon) -> TestResult {
 }
 
 /// A job that writes, reads everything back and compares: direct, 32 requests at a time.
-fn verified(target: &Path, rw: &str, block: &str) -> Fio {
+pub(super) fn verified(target: &Path, rw: &str, block: &str) -> Fio {
     let job = Fio::new(target, rw, block).option("iodepth", 32);
     job.option("verify", "crc32c").option("verify_fatal", 1)
 }
 
 /// Detaches a device once udev, which looks at whatever was written to, has left it alone.
-fn leave(device: Device) -> TestResult {
+pub(super) fn leave(device: Device) -> TestResult {
     settle()?;
     let name = device.name().to_owned();
     device.detach().map_err(|errno| Failed::from(format!("detach {name}: {errno}")))
 }
 
-fn settle() -> TestResult {
+pub(super) fn settle() -> TestResult {
     process::sh("udevadm settle --timeout=25", SETTLE)?.success().map(drop)
 }
 
 /// Sets a parameter of the module.
-fn set_parameter(name: &str, value: i64) -> TestResult {
+pub(super) fn set_parameter(name: &str, value: i64) -> TestResult {
     let path = Path::new(sysfs::PARAMETERS).join(name);
     sysfs::write(path, value.to_string())
         .map_err(|errno| Failed::from(format!("{name}={value}: {errno}")))
 }
 
 /// Requests that wait for an agent. The kernel does not count them among those in flight.
-fn parked(device: &Device) -> TestResult<usize> {
+pub(super) fn parked(device: &Device) -> TestResult<usize> {
     let list = Path::new("/sys/kernel/debug/block").join(device.name()).join("requeue_list");
     Ok(sysfs::read(list)?.lines().count())
 }
 
 /// Requests that are under way at an agent, as the kernel counts them.
-fn in_flight(device: &Device) -> TestResult<u64> {
+pub(super) fn in_flight(device: &Device) -> TestResult<u64> {
     counter(device, 8)
 }
 
 /// Requests that a device has completed.
-fn completed(device: &Device) -> TestResult<u64> {
+pub(super) fn completed(device: &Device) -> TestResult<u64> {
     Ok(counter(device, 0)?.saturating_add(counter(device, 4)?))
 }
 
 /// A number of the disk's `stat`, from 0 (Documentation/block/stat.rst).
-fn counter(device: &Device, at: usize) -> TestResult<u64> {
+pub(super) fn counter(device: &Device, at: usize) -> TestResult<u64> {
     let text = sysfs::read(device.sysfs("stat"))?;
     let word = text.split_whitespace().nth(at).ok_or("a line of numbers")?;
     Ok(word.parse()?)
 }
 
 /// Writes all dirty data and forgets every clean page, inode and name.
-fn drop_caches(machine: &Machine) -> TestResult {
+pub(super) fn drop_caches(machine: &Machine) -> TestResult {
     machine.sh("sync; echo 3 > /proc/sys/vm/drop_caches").map(drop)
 }
 
 /// Fails unless a device reads as this file does, over its whole length.
-fn expect_same(machine: &Machine, device: &Device, file: &Path) -> TestResult {
+pub(super) fn expect_same(machine: &Machine, device: &Device, file: &Path) -> TestResult {
     let size = device.size_bytes()?;
     let stored = std::fs::metadata(file)?.len();
     if size != stored {
@@ -159,19 +160,19 @@ fn expect_same(machine: &Machine, device: &Device, file: &Path) -> TestResult {
 }
 
 /// The end of a thread.
-fn join<T>(thread: JoinHandle<TestResult<T>>) -> TestResult<T> {
+pub(super) fn join<T>(thread: JoinHandle<TestResult<T>>) -> TestResult<T> {
     thread.join().map_err(|_| Failed::from("a thread of the test panicked"))?
 }
 
 /// What something gave, and how long it took.
-fn timed<T>(run: impl FnOnce() -> T) -> (T, Duration) {
+pub(super) fn timed<T>(run: impl FnOnce() -> T) -> (T, Duration) {
     let began = Instant::now();
     let value = run();
     (value, began.elapsed())
 }
 
 /// Fails unless `what` took from `least` to `most`.
-fn expect_within(what: &str, took: Duration, least: u64, most: u64) -> TestResult {
+pub(super) fn expect_within(what: &str, took: Duration, least: u64, most: u64) -> TestResult {
     if took >= Duration::from_secs(least) && took <= Duration::from_secs(most) {
         return Ok(());
     }
@@ -179,7 +180,11 @@ fn expect_within(what: &str, took: Duration, least: u64, most: u64) -> TestResul
 }
 
 /// Fails unless the outcome is one of these errors.
-fn expect_error<T>(what: &str, outcome: Result<T, Errno>, expected: &[Errno]) -> TestResult {
+pub(super) fn expect_error<T>(
+    what: &str,
+    outcome: Result<T, Errno>,
+    expected: &[Errno],
+) -> TestResult {
     match outcome {
         Err(errno) if expected.contains(&errno) => Ok(()),
         Err(errno) => Err(format!("{what}: {errno}, not one of {expected:?}").into()),
@@ -188,43 +193,8 @@ fn expect_error<T>(what: &str, outcome: Result<T, Errno>, expected: &[Errno]) ->
 }
 
 /// Waits for a line of the kernel's log.
-fn wait_for_log(log: &mut KernelLog, text: &str, bound: Duration) -> TestResult<Record> {
+pub(super) fn wait_for_log(log: &mut KernelLog, text: &str, bound: Duration) -> TestResult<Record> {
     wait_for(&format!("the kernel logs '{text}'"), bound, || {
         Ok(log.records()?.into_iter().find(|record| record.text.contains(text)))
     })
-}
-
-/// Numbers that differ from run to run; the seed that gives them again is printed.
-struct Random(u64);
-
-impl Random {
-    fn new(what: &str) -> Self {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let seed = u64::from(now.subsec_nanos()) ^ now.as_secs() << 20 | 1;
-        println!("{what}: seed {seed}");
-        Self(seed)
-    }
-
-    /// The same numbers again.
-    fn from_seed(seed: u64) -> Self {
-        Self(seed | 1)
-    }
-
-    /// Marsaglia's xorshift64.
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    /// A number below `bound`, which is not zero.
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next().checked_rem(bound).unwrap_or(0)
-    }
-
-    /// A time between these two, in milliseconds.
-    fn pause(&mut self, least: u64, most: u64) -> Duration {
-        Duration::from_millis(least.saturating_add(self.below(most.saturating_sub(least).max(1))))
-    }
 }

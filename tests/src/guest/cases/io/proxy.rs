@@ -4,8 +4,8 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -15,24 +15,36 @@ use crate::guest::TestResult;
 const STEP: Duration = Duration::from_millis(20);
 
 /// See the module's documentation; ends with its owner.
-pub(super) struct Proxy {
+pub(in crate::guest::cases) struct Proxy {
     address: SocketAddr,
     state: Arc<State>,
 }
 
-// ORDERING: both are flags that guard nothing.
+// ORDERING: flags and a number that guard nothing.
+#[derive(Default)]
 struct State {
     holds_data: AtomicBool,
+    cuts_at: Mutex<Option<&'static str>>,
+    cuts: AtomicU64,
     ended: AtomicBool,
+}
+
+impl State {
+    /// Whether the connection is to end at this request.
+    fn cuts(&self, request: &str) -> bool {
+        let word = *self.cuts_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let cuts = word.is_some_and(|word| request.contains(word));
+        self.cuts.fetch_add(u64::from(cuts), Ordering::Relaxed);
+        cuts
+    }
 }
 
 impl Proxy {
     /// A proxy of the server at this port of the machine.
-    pub(super) fn start(port: u16) -> TestResult<Self> {
+    pub(in crate::guest::cases) fn start(port: u16) -> TestResult<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let address = listener.local_addr()?;
-        let state =
-            Arc::new(State { holds_data: AtomicBool::new(false), ended: AtomicBool::new(false) });
+        let state = Arc::<State>::default();
         let shared = Arc::clone(&state);
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
@@ -48,12 +60,23 @@ impl Proxy {
     }
 
     /// Its URL, to be added.
-    pub(super) fn url(&self) -> String {
+    pub(in crate::guest::cases) fn url(&self) -> String {
         format!("http://{}/", self.address)
     }
 
+    /// From now on a connection ends, both ways, when a request comes whose head has this word, in
+    /// lower case. Returns at once.
+    pub(in crate::guest::cases) fn cut_at(&self, word: Option<&'static str>) {
+        *self.state.cuts_at.lock().unwrap_or_else(PoisonError::into_inner) = word;
+    }
+
+    /// How often a connection was ended so.
+    pub(in crate::guest::cases) fn cuts(&self) -> u64 {
+        self.state.cuts.load(Ordering::Relaxed)
+    }
+
     /// From now on requests for data are held back, or let through.
-    pub(super) fn hold_data(&self, hold: bool) {
+    pub(in crate::guest::cases) fn hold_data(&self, hold: bool) {
         self.state.holds_data.store(hold, Ordering::Relaxed);
     }
 }
@@ -79,8 +102,11 @@ fn serve(mut client: TcpStream, port: u16, state: &State) -> std::io::Result<()>
     loop {
         let got = client.read(&mut buffer).unwrap_or(0);
         let Some(bytes) = buffer.get(..got).filter(|bytes| !bytes.is_empty()) else { break };
-        let asks_for_data =
-            String::from_utf8_lossy(bytes).to_ascii_lowercase().contains("range: bytes");
+        let text = String::from_utf8_lossy(bytes).to_ascii_lowercase();
+        if state.cuts(&text) {
+            break;
+        }
+        let asks_for_data = text.contains("range: bytes");
         while asks_for_data
             && state.holds_data.load(Ordering::Relaxed)
             && !state.ended.load(Ordering::Relaxed)

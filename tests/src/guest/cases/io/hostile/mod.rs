@@ -9,6 +9,7 @@
 mod control;
 pub mod program;
 mod rings;
+pub(in crate::guest::cases) mod storm;
 
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -111,6 +112,6 @@ fn noise_on_all_that_is_shared_costs_sessions_and_nothing_else() -> TestResult {
     let (machine, device) = orphan()?;
     let victim = Victim::start(&device);
     let mut random = Random::new("noise");
-    let outcome = (0..8).try_for_each(|_| run("noise", random.next()));
+    let outcome = (0..8).try_for_each(|_| run("noise", random.next_u64()));
     expect_unharmed(machine, device, Some(victim)).and(outcome)
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The hostile program: `srb-guest-tests hostile SCENARIO SEED`.
+//! The hostile program: `srb-guest-tests hostile SCENARIO SEED [OPERATIONS]`.
 //!
 //! Scenarios about single calls stand here, those about rings in `rings`. It ends with 0 when the
 //! module did what it should.
@@ -15,7 +15,7 @@ use srb_proto::control::{
 use srb_proto::layout::{Mapping, ABI_VERSION, CONTROL_WORKER, DATA, MAGIC, PAGE_BYTES};
 
 use super::control::Control;
-use super::rings;
+use super::{rings, storm};
 use crate::guest::machine::message;
 use crate::guest::TestResult;
 
@@ -23,17 +23,19 @@ use crate::guest::TestResult;
 pub const WORD: &str = "hostile";
 
 /// Addresses that no process may hand to the kernel, or that nothing lies at.
-const BAD_ADDRESSES: [u64; 4] = [0, 8, 0x0000_7fff_ffff_f000, 0xffff_8880_0000_0000];
+pub(super) const BAD_ADDRESSES: [u64; 4] = [0, 8, 0x0000_7fff_ffff_f000, 0xffff_8880_0000_0000];
 
 /// Runs what the arguments after [`WORD`] say.
 #[must_use]
 pub fn main(arguments: &[String]) -> ExitCode {
     let scenario = arguments.first().map(String::as_str).unwrap_or_default();
     let seed = arguments.get(1).and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    let operations = arguments.get(2).and_then(|count| count.parse().ok()).unwrap_or(1000);
     let outcome = match scenario {
         "calls" => calls(),
         "mappings" => mappings(),
         "noise" => rings::noise(seed),
+        "storm" => storm::run(seed, operations),
         ring => rings::run(ring),
     };
     match outcome {

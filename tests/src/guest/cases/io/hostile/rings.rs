@@ -238,8 +238,9 @@ pub(super) fn noise(seed: u64) -> TestResult {
             scribble(queue, &mut random);
             // Any outcome will do, as long as there is one.
             let _ = if random.below(2) == 0 { queue.enter() } else { queue.file.call(ENTER, 0) };
-            let _ = control.call(random.next() as u32 & 0xff_ffff | 0xc000_0000, random.next());
-            let offset = random.next() & 0x03ff_ffff_ffff_f000;
+            let _ =
+                control.call(random.next_u64() as u32 & 0xff_ffff | 0xc000_0000, random.next_u64());
+            let offset = random.next_u64() & 0x03ff_ffff_ffff_f000;
             let _ = control.map(offset, PAGE_BYTES, nix::sys::mman::MapFlags::MAP_SHARED);
             if queue.channel.probe(0).is_err() {
                 break;
@@ -258,7 +259,7 @@ fn scribble(queue: &Queue, random: &mut Random) {
     let head = queue.geometry.windows_offset() / 8;
     let ring = queue.geometry.completions_offset() / 8;
     for _ in 0..16 {
-        let value = if random.below(2) == 0 { random.next() } else { random.below(200) };
+        let value = if random.below(2) == 0 { random.next_u64() } else { random.below(200) };
         let (map, word) = match random.below(4) {
             0 => (&queue.channel, random.below(head as u64) as usize),
             1 => (&queue.channel, ring + random.below(64) as usize),
