@@ -215,7 +215,7 @@ impl Handle {
         let mut config: Config = read(at)?;
         let mut text = KVVec::with_capacity(URLS_CAPACITY, GFP_KERNEL)?;
         let mut pushed = Ok(());
-        config.version = urls::for_each(|url| {
+        (config.version, config.fit_urls) = urls::for_each(|url| {
             pushed = text
                 .extend_from_slice(url.as_str().as_bytes(), GFP_KERNEL)
                 .and_then(|()| text.push(b'\n', GFP_KERNEL));
@@ -261,7 +261,7 @@ impl Handle {
     fn active_url(&self, at: UserPtr) -> Result {
         self.owned_session()?;
         let active: ActiveUrl = read(at)?;
-        urls::set_active(active.version, active.index as usize)
+        urls::set_active(active.version, active.index as usize, active.fit_urls)
     }
 }
 

@@ -9,8 +9,14 @@
 use crate::proto::command::{Kind, RepositoryUrl, MAX_URLS};
 use kernel::{prelude::*, sync::global_lock};
 
+struct Known {
+    url: RepositoryUrl,
+    /// An agent has seen that it honours ranges.
+    fit: bool,
+}
+
 struct Urls {
-    list: KVec<RepositoryUrl>,
+    list: KVec<Known>,
     active: usize,
     /// Counts the changes of the list and of the parameters.
     version: u64,
@@ -33,17 +39,17 @@ pub(crate) unsafe fn init() {
 /// EEXIST: it is there. ENOSPC: the list is full. EINVAL: `null:` stands alone.
 pub(crate) fn add(url: RepositoryUrl) -> Result {
     let mut urls = URLS.lock();
-    if urls.list.iter().any(|known| *known == url) {
+    if urls.list.iter().any(|known| known.url == url) {
         return Err(EEXIST);
     }
     if urls.list.len() >= MAX_URLS {
         return Err(ENOSPC);
     }
     let is_null = |url: &RepositoryUrl| matches!(url.kind(), Kind::Null { .. });
-    if urls.list.iter().any(|known| is_null(known) || is_null(&url)) {
+    if urls.list.iter().any(|known| is_null(&known.url) || is_null(&url)) {
         return Err(EINVAL);
     }
-    urls.list.push(url, GFP_KERNEL)?;
+    urls.list.push(Known { url, fit: false }, GFP_KERNEL)?;
     urls.version = urls.version.wrapping_add(1);
     Ok(())
 }
@@ -53,7 +59,7 @@ pub(crate) fn add(url: RepositoryUrl) -> Result {
 /// ENOENT: it is not there. EBUSY: it is the last one, and `needed`.
 pub(crate) fn remove(url: &RepositoryUrl, needed: bool) -> Result {
     let mut urls = URLS.lock();
-    let at = urls.list.iter().position(|known| known == url).ok_or(ENOENT)?;
+    let at = urls.list.iter().position(|known| known.url == *url).ok_or(ENOENT)?;
     if urls.list.len() == 1 && needed {
         return Err(EBUSY);
     }
@@ -84,10 +90,10 @@ pub(crate) fn touch() {
     urls.version = urls.version.wrapping_add(1);
 }
 
-/// Notes which URL requests go to.
+/// Notes which URL requests go to, and which ones honour ranges, a bit for each.
 ///
 /// ESTALE: the list is another one by now. EINVAL: it has no such place.
-pub(crate) fn set_active(version: u64, index: usize) -> Result {
+pub(crate) fn set_active(version: u64, index: usize, fit: u32) -> Result {
     let mut urls = URLS.lock();
     if urls.version != version {
         return Err(ESTALE);
@@ -96,19 +102,30 @@ pub(crate) fn set_active(version: u64, index: usize) -> Result {
         return Err(EINVAL);
     }
     urls.active = index;
+    for (place, known) in urls.list.iter_mut().enumerate() {
+        known.fit |= bit(place) & fit != 0;
+    }
     Ok(())
 }
 
+fn bit(place: usize) -> u32 {
+    1u32.checked_shl(place as u32).unwrap_or(0)
+}
+
 /// Visits the URLs, in the order in which they were added, until `visit` says false. Returns the
-/// version.
-pub(crate) fn for_each(mut visit: impl FnMut(&RepositoryUrl) -> bool) -> u64 {
+/// version, and which of them honour ranges, a bit for each.
+pub(crate) fn for_each(mut visit: impl FnMut(&RepositoryUrl) -> bool) -> (u64, u32) {
     let urls = URLS.lock();
-    for url in &urls.list {
-        if !visit(url) {
+    let mut fit = 0;
+    for (place, known) in urls.list.iter().enumerate() {
+        if !visit(&known.url) {
             break;
         }
+        if known.fit {
+            fit |= bit(place);
+        }
     }
-    urls.version
+    (urls.version, fit)
 }
 
 /// Visits the URLs, the one in use first.
@@ -116,8 +133,8 @@ pub(crate) fn for_each_active_first(mut visit: impl FnMut(&RepositoryUrl) -> boo
     let urls = URLS.lock();
     let others = urls.list.iter().enumerate().filter(|(at, _)| *at != urls.active);
     let first = urls.list.get(urls.active).into_iter();
-    for url in Iterator::chain(first, others.map(|(_, url)| url)) {
-        if !visit(url) {
+    for known in Iterator::chain(first, others.map(|(_, known)| known)) {
+        if !visit(&known.url) {
             break;
         }
     }

@@ -33,7 +33,7 @@ use crate::errors::RequestError;
 use crate::failures::Failures;
 use crate::logging::Log;
 use crate::mapping::Channel;
-use crate::repository::Repository;
+use crate::repository::{Repository, UrlNews};
 use crate::session::{Bell, Ended, Session};
 use crate::settings::Settings;
 use crate::volume::Volumes;
@@ -68,6 +68,7 @@ impl Office {
         self.repository.apply(Settings {
             version: config.version,
             urls,
+            fit_urls: config.fit_urls,
             req_timeout: seconds(config.req_timeout_secs),
             server_conn_timeout: seconds(config.server_conn_timeout_secs),
             nb_req_retries: config.nb_req_retries,
@@ -78,16 +79,16 @@ impl Office {
     }
 
     fn tell_active_url(&self) -> Result<(), Ended> {
-        match self.repository.active_url() {
-            Some((version, index)) => {
-                let index = u32::try_from(index).unwrap_or(u32::MAX);
-                self.session.set_active_url(version, index)
+        match self.repository.news() {
+            Some(UrlNews { version, active, fit_urls }) => {
+                let index = u32::try_from(active).unwrap_or(u32::MAX);
+                self.session.set_active_url(version, index, fit_urls)
             }
             None => Ok(()),
         }
     }
 
-    /// Tells the module which URL is in use, whenever that changes.
+    /// Tells the module which URL is in use and which ones are fit, whenever that changes.
     pub async fn follow_active_url(&self) -> Ended {
         let mut changes = self.repository.subscribe();
         loop {

@@ -119,6 +119,21 @@ pub struct UrlStatus {
     pub hedge_wins: u64,
 }
 
+/// What the module is to know of the URLs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UrlNews {
+    /// Of the settings that the rest belongs to.
+    pub version: u64,
+    /// The place of the URL to which requests go first.
+    pub active: usize,
+    /// Which URLs were seen to honour ranges, a bit for each place.
+    pub fit_urls: u32,
+}
+
+fn bit(place: usize) -> u32 {
+    u32::try_from(place).ok().and_then(|place| 1u32.checked_shl(place)).unwrap_or(0)
+}
+
 /// The repository.
 #[derive(Debug)]
 pub struct Repository {
@@ -129,7 +144,7 @@ pub struct Repository {
     state: RwLock<Arc<State>>,
     /// Counts changes of `state`, so that a worker sees by one load that its copy is the latest.
     epoch: AtomicU64,
-    active: watch::Sender<Option<(u64, usize)>>,
+    news: watch::Sender<Option<UrlNews>>,
     volumes: Mutex<HashMap<String, WeakVolume>>,
     workers: AtomicUsize,
     /// Ticks when there may be a URL to probe.
@@ -172,7 +187,7 @@ impl Repository {
             start: Instant::now(),
             state: RwLock::new(Arc::new(State { settings, route: Route::Nowhere })),
             epoch: AtomicU64::new(0),
-            active: watch::Sender::new(None),
+            news: watch::Sender::new(None),
             volumes: Mutex::default(),
             workers: AtomicUsize::new(0),
             probing: Notify::new(),
@@ -190,7 +205,7 @@ impl Repository {
         // behind the lock.
         self.epoch.fetch_add(1, Ordering::Release);
         drop(state);
-        self.refresh_active();
+        self.refresh_news();
         self.probing.notify_one();
     }
 
@@ -203,13 +218,19 @@ impl Repository {
     /// Where a new request goes first: the version of the settings, and the place in their list.
     #[must_use]
     pub fn active_url(&self) -> Option<(u64, usize)> {
-        *self.active.borrow()
+        self.news().map(|news| (news.version, news.active))
     }
 
-    /// Ticks when [`Self::active_url`] changes, and carries it.
+    /// What the module is to know of the URLs; `None` while there are none.
     #[must_use]
-    pub fn subscribe(&self) -> watch::Receiver<Option<(u64, usize)>> {
-        self.active.subscribe()
+    pub fn news(&self) -> Option<UrlNews> {
+        *self.news.borrow()
+    }
+
+    /// Ticks when [`Self::news`] changes, and carries it.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Option<UrlNews>> {
+        self.news.subscribe()
     }
 
     /// Each URL, in the order of the settings.
@@ -280,7 +301,7 @@ impl Repository {
     pub(crate) fn succeeded(&self, url: &Url) {
         if url.health.succeeded(|| self.now_ms()) {
             tracing::info!(url = url.text(), "the URL answers again");
-            self.refresh_active();
+            self.refresh_news();
         }
     }
 
@@ -288,7 +309,7 @@ impl Repository {
     pub(crate) fn failed(&self, url: &Url, kind: ErrorKind, error: &str) {
         if url.health.failed(kind.rule().blame, error, self.now_ms()) {
             tracing::warn!(url = url.text(), error, "the URL is down");
-            self.refresh_active();
+            self.refresh_news();
             self.probing.notify_one();
         }
     }
@@ -298,14 +319,17 @@ impl Repository {
         self.probing.notified().await;
     }
 
-    fn refresh_active(&self) {
+    /// Has the module told what has changed in [`Self::news`].
+    pub(crate) fn refresh_news(&self) {
         // The state is read inside: of two callers, the later one publishes what is true later.
-        self.active.send_if_modified(|active| {
+        self.news.send_if_modified(|news| {
             let state = self.state();
-            let previous = active.filter(|(version, _)| *version == state.settings.version);
-            let new = state.active(previous.map(|(_, index)| index));
-            let new = new.map(|index| (state.settings.version, index));
-            std::mem::replace(active, new) != new
+            let version = state.settings.version;
+            let previous = news.filter(|news| news.version == version);
+            let active = state.active(previous.map(|news| news.active));
+            let fit_urls = state.fit_urls();
+            let new = active.map(|active| UrlNews { version, active, fit_urls });
+            std::mem::replace(news, new) != new
         });
     }
 }
@@ -325,8 +349,15 @@ impl Route {
                     Self::Http(urls) => urls.iter().find(|known| known.text() == url).cloned(),
                     _ => None,
                 };
-                let url = |url| known(url).unwrap_or_else(|| Arc::new(Url::new(url)));
-                Self::Http(settings.urls.iter().map(|new| url(new.as_str())).collect())
+                let url = |(place, url): (usize, &srb_proto::command::RepositoryUrl)| {
+                    let url = url.as_str();
+                    let url = known(url).unwrap_or_else(|| Arc::new(Url::new(url)));
+                    if settings.fit_urls & bit(place) != 0 {
+                        url.fitness.trust();
+                    }
+                    url
+                };
+                Self::Http(settings.urls.iter().enumerate().map(url).collect())
             }
         }
     }
@@ -354,6 +385,14 @@ impl State {
             Some((unfit, down, failures, probe_at_ms, index))
         };
         urls.iter().enumerate().filter_map(rank).min().map(|(.., index)| index)
+    }
+
+    /// Those that were seen to honour ranges, a bit for each.
+    fn fit_urls(&self) -> u32 {
+        let Route::Http(urls) = &self.route else { return 0 };
+        let fit = |(_, url): &(usize, &Arc<Url>)| url.fitness.verdict() == Some(&Ok(()));
+        let bits = urls.iter().enumerate().filter(fit).map(|(place, _)| bit(place));
+        bits.fold(0, |all, bit| all | bit)
     }
 
     fn active(&self, previous: Option<usize>) -> Option<usize> {

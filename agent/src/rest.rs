@@ -282,7 +282,9 @@ impl Client {
             Some(verdict) => verdict,
             None => {
                 let probe = Box::pin(probe::probe(self, pool, limits));
-                fitness.establish(probe).await.map_err(|mut failure| {
+                let established = fitness.establish(probe).await;
+                self.repository.refresh_news();
+                established.map_err(|mut failure| {
                     failure.text.push_str(" when it was probed for ranges");
                     // The operation itself was not sent.
                     failure.ambiguous = false;

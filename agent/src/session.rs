@@ -319,8 +319,8 @@ impl Session {
     ///
     /// # Errors
     /// [`Ended`].
-    pub fn set_active_url(&self, version: u64, index: u32) -> Result<(), Ended> {
-        let mut active = ActiveUrl { version, index, reserved: 0 };
+    pub fn set_active_url(&self, version: u64, index: u32, fit_urls: u32) -> Result<(), Ended> {
+        let mut active = ActiveUrl { version, index, fit_urls };
         match self.file.active_url(&mut active) {
             Ok(()) | Err(Errno::ESTALE | Errno::EINVAL) => Ok(()),
             Err(errno) => Err(ended("active_url", errno)),

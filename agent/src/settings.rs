@@ -16,6 +16,8 @@ pub struct Settings {
     pub version: u64,
     /// Paths to the one repository, the preferred one first.
     pub urls: Vec<RepositoryUrl>,
+    /// Which of them an earlier agent has seen to honour ranges: a bit for each place in the list.
+    pub fit_urls: u32,
     /// For the whole answer to a try, after the connection stands.
     pub req_timeout: Duration,
     /// For looking up the host's name and connecting.
@@ -34,6 +36,7 @@ impl Default for Settings {
         Self {
             version: 0,
             urls: Vec::new(),
+            fit_urls: 0,
             req_timeout: Duration::from_secs(30),
             server_conn_timeout: Duration::from_secs(30),
             nb_req_retries: 3,

@@ -251,7 +251,10 @@ async fn a_url_that_is_down_hears_of_nothing_but_probes() {
         assert_eq!(probes, ["GET /.srb-probe-nobody?metadata"]);
         well.store(true, Relaxed);
         let mut active = repository.subscribe();
-        active.wait_for(|active| *active == Some((1, 0))).await.expect("it is asked again");
+        active
+            .wait_for(|active| active.is_some_and(|news| (news.version, news.active) == (1, 0)))
+            .await
+            .expect("it is asked again");
         assert_eq!(read().await, Ok(()));
         let asked = ill.asked().split_off(before);
         let lines: Vec<&str> = asked.iter().map(|asked| &*asked.line).collect();

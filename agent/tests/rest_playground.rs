@@ -166,7 +166,7 @@ async fn another_path_takes_over_and_gives_back() {
         let mut active = store.repository.subscribe();
         tokio::select! {
             never = prober.run() => match never {},
-            changed = active.wait_for(|active| *active == Some((7, 0))) => drop(changed),
+            changed = active.wait_for(|active| active.is_some_and(|news| (news.version, news.active) == (7, 0))) => drop(changed),
         }
         let status = store.repository.status();
         assert_eq!((status[0].state, status[0].failed_probes), (UrlState::Up, 0));

@@ -42,7 +42,8 @@ pub const DEVICE: u32 = ioc(READ_WRITE, 4, size_of::<DeviceInfo>());
 ///
 /// ESHUTDOWN: the session has ended: the agent was cut off, and its memory with it.
 pub const ENTER: u32 = ioc(NONE, 5, 0);
-/// Says which URL requests go to now, so that `srb_urls` shows it first. Argument: [`ActiveUrl`].
+/// Says which URL requests go to now, so that `srb_urls` shows it first, and what is known of all of
+/// them. Argument: [`ActiveUrl`].
 ///
 /// ESTALE: the list has changed since. EINVAL: no such URL.
 pub const ACTIVE_URL: u32 = ioc(READ_WRITE, 6, size_of::<ActiveUrl>());
@@ -114,8 +115,9 @@ pub struct Config {
     pub thread_pool_size: u32,
     /// Out: log level, 0 to 7.
     pub debug: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Out: of which URLs an agent of this module has said that they honour ranges, a bit for each
+    /// place in the list. The next agent need not find out again.
+    pub fit_urls: u32,
 }
 
 /// Room for any list of URLs, newlines included.
@@ -168,8 +170,8 @@ pub struct ActiveUrl {
     pub version: u64,
     /// In: place in the list of URLs.
     pub index: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// In: which URLs were seen to honour ranges, as in [`Config::fit_urls`].
+    pub fit_urls: u32,
 }
 
 /// The reply to [`super::descriptor::Op::List`]: how many volumes there are in all, then as many
@@ -195,6 +197,7 @@ impl<'a> Listing<'a> {
 }
 
 const _: () = {
+    assert!(MAX_URLS <= u32::BITS as usize);
     assert!(size_of::<Hello>() == 48);
     assert!(size_of::<Join>() == 16);
     assert!(size_of::<Config>() == 48);

@@ -143,11 +143,11 @@ fn write_structs(out: &mut String) {
             server_conn_timeout_secs,
             thread_pool_size,
             debug,
-            reserved,
+            fit_urls,
         }
     );
     fields!(*out, DeviceInfo { index, queues, attachment, size_bytes, policy_secs, name, volume });
-    fields!(*out, ActiveUrl { version, index, reserved });
+    fields!(*out, ActiveUrl { version, index, fit_urls });
 }
 
 fn write_ioctls(out: &mut String) {

@@ -32,6 +32,12 @@ impl Fitness {
         self.verdict.get()
     }
 
+    /// An earlier agent has seen that it honours ranges.
+    pub(crate) fn trust(&self) {
+        // Whoever has found out since knows better.
+        let _ = self.verdict.set(Ok(()));
+    }
+
     /// Whether it was seen not to honour ranges.
     pub(crate) fn is_unfit(&self) -> bool {
         self.verdict().is_some_and(Result::is_err)

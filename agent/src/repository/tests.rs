@@ -23,7 +23,7 @@ fn the_first_that_is_up_is_active() {
     assert_eq!(repository.active_url(), Some((1, 0)));
     repository.failed(&urls[0], ErrorKind::Refused, "refused");
     assert!(changes.has_changed().expect("sender lives"));
-    assert_eq!(*changes.borrow_and_update(), Some((1, 1)));
+    assert_eq!(changes.borrow_and_update().map(|news| news.active), Some(1));
     repository.failed(&urls[1], ErrorKind::Timeout, "slow");
     assert_eq!(repository.active_url(), Some((1, 2)));
     repository.failed(&urls[2], ErrorKind::Timeout, "slow");
@@ -148,4 +148,23 @@ fn what_threads_share_can_be_shared() {
     shared::<Repository>();
     shared::<Volume>();
     shared::<crate::errors::RequestError>();
+}
+
+#[test]
+fn what_one_agent_has_seen_of_a_url_the_next_one_is_told() {
+    let repository = Repository::new(RestConfig::default());
+    repository.apply(settings(1, &["http://a", "http://b", "http://c"]));
+    assert_eq!(repository.news().map(|news| news.fit_urls), Some(0));
+    let news = repository.subscribe();
+    repository
+        .apply(Settings { fit_urls: 0b100, ..settings(2, &["http://a", "http://b", "http://c"]) });
+    assert!(news.has_changed().expect("the repository lives"));
+    // The others are found out about as ever.
+    let Route::Http(urls) = &repository.state().route else { panic!("http") };
+    let known = |url: &Arc<Url>| url.fitness.verdict().is_some();
+    let verdicts: Vec<bool> = urls.iter().map(known).collect();
+    assert_eq!(verdicts, [false, false, true]);
+    // Places may change, what is known goes with the URL.
+    repository.apply(settings(3, &["http://c", "http://a"]));
+    assert_eq!(repository.news().map(|news| news.fit_urls), Some(0b01));
 }

@@ -127,9 +127,9 @@ fn on_the_session_file(control: &Control, session: u64) -> TestResult {
     }
     let mut beyond = DeviceInfo { index: u32::MAX, ..DeviceInfo::default() };
     refused("a device that is not", control.ioctl(DEVICE, &mut beyond), Errno::ENOENT)?;
-    let mut stale = ActiveUrl { version: u64::MAX, index: 0, reserved: 0 };
+    let mut stale = ActiveUrl { version: u64::MAX, index: 0, fit_urls: 0 };
     refused("a stale version", control.ioctl(ACTIVE_URL, &mut stale), Errno::ESTALE)?;
-    let mut missing = ActiveUrl { version: config.version, index: u32::MAX, reserved: 0 };
+    let mut missing = ActiveUrl { version: config.version, index: u32::MAX, fit_urls: 0 };
     refused("a URL that is not", control.ioctl(ACTIVE_URL, &mut missing), Errno::EINVAL)
 }
 

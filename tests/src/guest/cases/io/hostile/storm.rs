@@ -190,7 +190,7 @@ impl Session {
             }
             4 => {
                 let (version, index) = (small_or_any(random), small_or_any(random) as u32);
-                file.ioctl(ACTIVE_URL, &mut ActiveUrl { version, index, reserved: 0 })
+                file.ioctl(ACTIVE_URL, &mut ActiveUrl { version, index, fit_urls: 0 })
             }
             // It may sleep if told to, with nobody to wake it.
             5 => file.call(ENTER, small_or_any(random) & !ENTER_WAIT),
@@ -427,5 +427,5 @@ fn bad_address(random: &mut Random) -> u64 {
 
 fn config(random: &mut Random) -> Config {
     let (urls, urls_capacity) = (bad_address(random), small_or_any(random) as u32);
-    Config { urls, urls_capacity, reserved: random.below(2) as u32, ..Config::default() }
+    Config { urls, urls_capacity, ..Config::default() }
 }
