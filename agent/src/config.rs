@@ -64,6 +64,7 @@ struct Text {
     idle_timeout_secs: u64,
     read_choice: ReadChoice,
     hedge_reads_after_ms: Option<NonZeroU64>,
+    settle_secs: u64,
 }
 
 impl Default for Text {
@@ -80,6 +81,7 @@ impl Default for Text {
             idle_timeout_secs: rest.idle_timeout.as_secs(),
             read_choice: rest.read_choice,
             hedge_reads_after_ms: None,
+            settle_secs: rest.settle.as_secs(),
         }
     }
 }
@@ -180,8 +182,10 @@ impl Config {
             1 => Some(LevelFilter::INFO),
             _ => Some(LevelFilter::DEBUG),
         };
+        let socket = arguments.socket.clone().unwrap_or(text.socket);
+        let settling_file = Some(socket.with_extension("settling"));
         Ok(Self {
-            socket: arguments.socket.clone().unwrap_or(text.socket),
+            socket,
             device: arguments.device.clone(),
             takeover: arguments.takeover,
             log: asked,
@@ -196,6 +200,8 @@ impl Config {
                 hedge_reads_after: text
                     .hedge_reads_after_ms
                     .map(|millis| Duration::from_millis(millis.get())),
+                settle: Duration::from_secs(text.settle_secs),
+                settling_file,
             },
         })
     }
@@ -227,7 +233,7 @@ mod tests {
     fn every_key() {
         let text = "socket = '/tmp/s'\nlog = 'debug'\nlock_memory = false\noom_score_adj = 7\n\
                     drain_secs = 1\nprobe = false\nidle_connections = 3\nidle_timeout_secs = 4\n\
-                    read_choice = 'order'\nhedge_reads_after_ms = 50";
+                    read_choice = 'order'\nhedge_reads_after_ms = 50\nsettle_secs = 5";
         let config = load(text).expect("valid");
         assert_eq!(config.socket, Path::new("/tmp/s"));
         assert_eq!((config.lock_memory, config.oom_score_adj), (false, 7));
@@ -237,6 +243,8 @@ mod tests {
         assert_eq!(config.rest.idle_timeout, Duration::from_secs(4));
         assert_eq!(config.rest.read_choice, ReadChoice::Order);
         assert_eq!(config.rest.hedge_reads_after, Some(Duration::from_millis(50)));
+        assert_eq!(config.rest.settle, Duration::from_secs(5));
+        assert_eq!(config.rest.settling_file.as_deref(), Some(Path::new("/tmp/s.settling")));
     }
 
     #[test]

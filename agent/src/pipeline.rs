@@ -4,15 +4,21 @@
 //! Before: the worker has fetched a submission. Here: what overlaps a write that may still land
 //! waits for it, and no more than `thread_pool_size` requests of a volume go on. After:
 //! [`crate::rest`] carries the request through its tries; or [`crate::null`], at once.
+//! docs/ordering.md says what this guarantees.
 
+use std::future::Future;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
+
+use tokio::time::timeout;
 
 use crate::errors::{ErrorKind, RequestError};
 use crate::null;
 use crate::repository::{Repository, Route};
-use crate::rest::{Client, Io, Operation, Progress};
-use crate::volume::{Permit, Volume};
+use crate::rest::{budget, Client, Io, Operation, Progress, Watch};
+use crate::volume::{Asker, Direction, Landing, Permit, Volume};
 use crate::window::Window;
 
 /// A worker's way to the repository, with connections of its own.
@@ -60,10 +66,19 @@ impl Pipeline {
             return done;
         }
         let io = Io { volume, offset: offset_bytes, window, len };
-        self.carry_out(io, Operation::Read(io), progress).await
+        if let Some(done) = without_work(&io) {
+            return done;
+        }
+        let operation = Operation::Read(io);
+        let Turn { permit: _permit, since_ms } =
+            self.turn(&io, &operation, Direction::Read, Asker::Read).await?;
+        let watch = Watch { landing: None, since_ms, progress };
+        self.client.run_watched(&operation, watch).await.map(drop)
     }
 
     /// Writes the first `len` bytes of `window` to `offset_bytes` of the volume.
+    ///
+    /// `repeated`: an earlier agent was given this write and may have sent it.
     ///
     /// Dropping the future closes the connection in use; the server may have carried the write out,
     /// or not.
@@ -76,8 +91,9 @@ impl Pipeline {
         offset_bytes: u64,
         window: &Window,
         len: usize,
+        repeated: bool,
     ) -> Result<(), RequestError> {
-        self.write_observed(volume, offset_bytes, window, len, None).await
+        self.write_observed(volume, offset_bytes, window, len, repeated, None).await
     }
 
     /// [`Self::write`] that notes for others how far it is.
@@ -90,6 +106,7 @@ impl Pipeline {
         offset_bytes: u64,
         window: &Window,
         len: usize,
+        repeated: bool,
         progress: Option<&Progress>,
     ) -> Result<(), RequestError> {
         if let Some(done) = self.write_at_once(window, len) {
@@ -97,7 +114,32 @@ impl Pipeline {
         }
         window.mark_written();
         let io = Io { volume, offset: offset_bytes, window, len };
-        self.carry_out(io, Operation::Write(io), progress).await
+        if let Some(done) = without_work(&io) {
+            return done;
+        }
+        let landing = Landing::new(volume.unsettled(), io.range());
+        if repeated {
+            // From now on, so that it settles also if it is dropped before its first try.
+            landing.abandon_try();
+        }
+        let operation = Operation::Write(io);
+        loop {
+            let Turn { permit, since_ms } =
+                self.turn(&io, &operation, Direction::Write, landing.asker()).await?;
+            if repeated {
+                landing.abandon_try();
+            }
+            let watch = Watch { landing: Some(&landing), since_ms, progress };
+            self.client.run_watched(&operation, watch).await?;
+            drop(permit);
+            if !landing.is_contested() {
+                return Ok(());
+            }
+            // Something that was under way to the same bytes at the same time may still land on top
+            // of what is there now. Answered, this write must not change any more: it goes out
+            // again when that is over. Its entry holds back what comes later.
+            landing.enter();
+        }
     }
 
     /// [`Self::read`] where that needs no waiting, that is of a `null:` repository; `None`
@@ -122,35 +164,60 @@ impl Pipeline {
         matches!(self.client.view().state.route, Route::Null { .. })
     }
 
-    async fn carry_out(
+    /// The request's turn, for which it waits no longer than its tries might take: the module's
+    /// deadline counts that time as well.
+    async fn turn<'a>(
         &self,
-        io: Io<'_>,
-        operation: Operation<'_>,
-        progress: Option<&Progress>,
-    ) -> Result<(), RequestError> {
-        if io.len == 0 {
-            return Ok(());
+        io: &Io<'a>,
+        operation: &Operation<'_>,
+        direction: Direction,
+        asker: Asker,
+    ) -> Result<Turn<'a>, RequestError> {
+        let mut admitted = pin!(self.admit(io, direction, asker));
+        let at_once = std::future::poll_fn(|cx| Poll::Ready(admitted.as_mut().poll(cx))).await;
+        if let Poll::Ready(permit) = at_once {
+            return Ok(Turn { permit, since_ms: None });
         }
-        if io.len > io.window.len() {
-            return fits(false);
+        let since_ms = Some(self.client.repository().now_ms());
+        let patience = budget(&self.client.view().state.settings);
+        match timeout(patience, admitted).await {
+            Ok(permit) => Ok(Turn { permit, since_ms }),
+            Err(_) => {
+                let why = "its time went by while it waited for others";
+                Err(RequestError::plain(ErrorKind::Timeout, operation, why))
+            }
         }
-        let _permit = self.admit(&io).await;
-        self.client.run_observed(&operation, progress).await.map(drop)
     }
 
     /// Waits for the request's turn. Whoever waits for a write to settle holds no permit.
-    async fn admit<'a>(&self, io: &Io<'a>) -> Permit<'a> {
+    async fn admit<'a>(&self, io: &Io<'a>, direction: Direction, asker: Asker) -> Permit<'a> {
         let size = self.client.view().state.settings.thread_pool_size;
         let limit = io.volume.limit();
         limit.resize(usize::try_from(size).unwrap_or(usize::MAX));
         loop {
-            io.volume.unsettled().wait(&io.range()).await;
-            let permit = limit.enter().await;
+            io.volume.unsettled().wait(&io.range(), asker).await;
+            let permit = limit.enter(direction).await;
             // One may have become unsettled while this request waited for the permit.
-            if !io.volume.unsettled().blocks(&io.range()) {
+            if !io.volume.unsettled().blocks(&io.range(), asker) {
                 return permit;
             }
         }
+    }
+}
+
+/// A request's turn.
+struct Turn<'a> {
+    permit: Permit<'a>,
+    /// On the repository's clock, if it had to wait: since when.
+    since_ms: Option<u64>,
+}
+
+/// What becomes of a request that cannot or need not be asked.
+fn without_work(io: &Io<'_>) -> Option<Result<(), RequestError>> {
+    match io.len {
+        0 => Some(Ok(())),
+        len if len > io.window.len() => Some(fits(false)),
+        _ => None,
     }
 }
 
@@ -158,3 +225,6 @@ fn fits(fits: bool) -> Result<(), RequestError> {
     let why = "the window is too small";
     fits.then_some(()).ok_or_else(|| RequestError::plain(ErrorKind::Invalid, "request", why))
 }
+
+#[cfg(test)]
+mod simulation;

@@ -10,6 +10,7 @@ mod health;
 mod url;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -23,7 +24,7 @@ pub(crate) use self::counters::{count, ReadLatency};
 pub(crate) use self::url::Url;
 use crate::errors::ErrorKind;
 use crate::settings::Settings;
-use crate::volume::{Volume, WeakVolume};
+use crate::volume::{Heritage, Volume, WeakVolume};
 
 /// Tuning of the HTTP side, from the agent's configuration file.
 #[derive(Clone, Debug)]
@@ -38,6 +39,10 @@ pub struct RestConfig {
     pub read_choice: ReadChoice,
     /// A read that is not answered for so long goes to a second URL as well; `None`: never.
     pub hedge_reads_after: Option<Duration>,
+    /// How long after a write's try was given up nothing else is written to the same bytes.
+    pub settle: Duration,
+    /// Where the next agent finds until when it has to mind that.
+    pub settling_file: Option<PathBuf>,
 }
 
 /// Where reads go among the URLs that are up. Everything else goes to the first of the list.
@@ -59,6 +64,8 @@ impl Default for RestConfig {
             idle_timeout: Duration::from_secs(30),
             read_choice: ReadChoice::default(),
             hedge_reads_after: None,
+            settle: Duration::from_secs(2),
+            settling_file: None,
         }
     }
 }
@@ -116,6 +123,7 @@ pub struct UrlStatus {
 #[derive(Debug)]
 pub struct Repository {
     config: RestConfig,
+    heritage: Arc<Heritage>,
     /// Start of the clock of [`Self::now_ms`].
     start: Instant,
     state: RwLock<Arc<State>>,
@@ -152,9 +160,15 @@ impl Repository {
     /// A repository without URLs.
     #[must_use]
     pub fn new(config: RestConfig) -> Arc<Self> {
+        let heritage = Heritage::open(config.settling_file.as_deref());
+        Self::with_heritage(config, heritage)
+    }
+
+    pub(crate) fn with_heritage(config: RestConfig, heritage: Heritage) -> Arc<Self> {
         let settings = Arc::new(Settings::default());
         Arc::new(Self {
             config,
+            heritage: Arc::new(heritage),
             start: Instant::now(),
             state: RwLock::new(Arc::new(State { settings, route: Route::Nowhere })),
             epoch: AtomicU64::new(0),
@@ -221,8 +235,8 @@ impl Repository {
         if let Some(volume) = volumes.get(name).and_then(WeakVolume::upgrade) {
             return volume;
         }
-        volumes.retain(|_, volume| volume.upgrade().is_some());
-        let volume = Volume::new(name);
+        volumes.retain(|_, volume| !volume.is_gone());
+        let volume = Volume::shared(name, (self.config.settle, &self.heritage), volumes.get(name));
         volumes.insert(name.to_owned(), volume.downgrade());
         volume
     }
@@ -233,6 +247,11 @@ impl Repository {
         let settings = self.settings();
         let url = settings.urls.get(place).filter(|_| settings.version == version);
         url.map(|url| url.as_str().to_owned())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn heritage(&self) -> &Heritage {
+        &self.heritage
     }
 
     pub(crate) const fn config(&self) -> &RestConfig {

@@ -21,6 +21,8 @@ mod hedge;
 mod limits;
 mod link;
 mod listing;
+#[cfg(test)]
+pub(crate) mod memory;
 mod operation;
 mod pool;
 mod probe;
@@ -38,6 +40,8 @@ use hyper::Uri;
 use tokio::time::{sleep, Instant};
 
 pub(crate) use self::answer::Reply;
+pub(crate) use self::backoff::random_up_to;
+pub(crate) use self::limits::budget;
 pub(crate) use self::operation::{Io, Operation};
 pub(crate) use self::probe::{is_left_over, is_scratch};
 pub use self::prober::Prober;
@@ -49,7 +53,7 @@ use self::reading::{Candidate, Reading};
 use crate::errors::{Blame, ErrorKind, RequestError, UrlAnswer};
 use crate::repository::{ReadChoice, Repository, Route, State, Url};
 use crate::settings::Settings;
-use crate::volume::Unsettled;
+use crate::volume::Landing;
 
 /// Why a try failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,18 +99,28 @@ pub(crate) struct View {
     reading: Reading,
 }
 
+/// Who follows an operation through its tries.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Watch<'a> {
+    /// For those who want to know how far it is.
+    pub(crate) progress: Option<&'a Progress>,
+    /// Of a write of data: holds back what overlaps it while a try may still land.
+    pub(crate) landing: Option<&'a Landing<'a>>,
+    /// On the repository's clock, if it had to wait for its turn: since when. Its time counts from
+    /// there.
+    pub(crate) since_ms: Option<u64>,
+}
+
 /// What became of the tries of an operation so far.
 struct Tries<'a> {
     operation: &'a Operation<'a>,
-    progress: Option<&'a Progress>,
+    watch: Watch<'a>,
     /// On the repository's clock.
     start_ms: u64,
     count: u32,
     failed: Vec<FailedUrl>,
     /// A try may have been carried out by a server although no answer said so.
     ambiguous: bool,
-    /// Holds back what overlaps a write that is being repeated.
-    unsettled: Option<crate::volume::Entry>,
 }
 
 /// A URL at which the operation has failed.
@@ -159,16 +173,16 @@ impl Client {
 
     /// Carries an operation through its tries.
     pub(crate) async fn run(&self, operation: &Operation<'_>) -> Result<Reply, RequestError> {
-        self.run_observed(operation, None).await
+        self.run_watched(operation, Watch::default()).await
     }
 
-    /// The same, and notes for others how far it is.
-    pub(crate) async fn run_observed(
+    /// The same, and tells `watch` of it.
+    pub(crate) async fn run_watched(
         &self,
         operation: &Operation<'_>,
-        progress: Option<&Progress>,
+        watch: Watch<'_>,
     ) -> Result<Reply, RequestError> {
-        let mut tries = Tries::new(operation, progress, self.repository.now_ms());
+        let mut tries = Tries::new(operation, watch, self.repository.now_ms());
         loop {
             let view = self.view();
             let settings = &view.state.settings;
@@ -183,7 +197,7 @@ impl Client {
                     // Something better may have turned up.
                     continue;
                 }
-                Begin::Never => return Err(tries.into_error().with_note("there is no time left")),
+                Begin::Never => return Err(tries.no_time()),
             };
             tries.begin(settings.version, place);
             let result = match self.hedge_after(operation, &view, explores) {
@@ -203,9 +217,6 @@ impl Client {
             let last = !kind.rule().elsewhere || self.choose(&self.view(), &tries).is_none();
             if last {
                 return Err(tries.into_error());
-            }
-            if ambiguous {
-                tries.may_have_landed();
             }
             if let Some(volume) = operation.volume() {
                 volume.count_retry();
@@ -232,7 +243,7 @@ impl Client {
 
     /// Whether there is time for another try, and the URL is to be asked now.
     fn may_begin(&self, tries: &Tries<'_>, url: &Arc<Url>, settings: &Settings) -> Begin {
-        if tries.count == 0 {
+        if tries.count == 0 && tries.watch.since_ms.is_none() {
             return Begin::Now(Limits::of(settings));
         }
         let passed_ms = self.repository.now_ms().saturating_sub(tries.start_ms);
@@ -259,7 +270,10 @@ impl Client {
             self.require_fit(pool, limits).await?;
         }
         let operation = tries.operation;
-        self.attempt(pool, operation, limits, &mut || tries.may_have_landed()).await
+        tries.sends();
+        let result = self.attempt(pool, operation, limits, &mut || tries.sends_again()).await;
+        tries.has_sent(&result);
+        result
     }
 
     async fn require_fit(&self, pool: &Pool, limits: &Limits) -> Result<(), Failure> {
@@ -341,25 +355,14 @@ impl View {
 }
 
 impl<'a> Tries<'a> {
-    const fn new(
-        operation: &'a Operation<'a>,
-        progress: Option<&'a Progress>,
-        start_ms: u64,
-    ) -> Self {
-        Self {
-            operation,
-            progress,
-            start_ms,
-            count: 0,
-            failed: Vec::new(),
-            ambiguous: false,
-            unsettled: None,
-        }
+    fn new(operation: &'a Operation<'a>, watch: Watch<'a>, now_ms: u64) -> Self {
+        let start_ms = watch.since_ms.unwrap_or(now_ms);
+        Self { operation, watch, start_ms, count: 0, failed: Vec::new(), ambiguous: false }
     }
 
     fn begin(&mut self, version: u64, place: usize) {
         self.count = self.count.saturating_add(1);
-        if let Some(progress) = self.progress {
+        if let Some(progress) = self.watch.progress {
             progress.trying(version, place, self.count);
         }
     }
@@ -384,7 +387,7 @@ impl<'a> Tries<'a> {
 
     fn note(&mut self, url: &Arc<Url>, failure: Failure, settings: &Settings) {
         let Failure { kind, text, retry_after, status, .. } = failure;
-        if let Some(progress) = self.progress {
+        if let Some(progress) = self.watch.progress {
             progress.failed(kind, status);
         }
         let last = UrlAnswer { url: url.text().to_owned(), kind, text };
@@ -414,12 +417,32 @@ impl<'a> Tries<'a> {
         }
     }
 
-    /// The operation is about to be sent once more, although a server may have got it already.
-    fn may_have_landed(&mut self) {
+    /// The operation is sent; if this is dropped before there is an answer, it may have landed.
+    fn sends(&self) {
+        self.watch.landing.inspect(|landing| landing.begin_try());
+    }
+
+    /// It is sent once more within a try, although a server may have got it already.
+    fn sends_again(&mut self) {
         self.ambiguous = true;
-        if let (Operation::Write(io), None) = (self.operation, &self.unsettled) {
-            self.unsettled = Some(Unsettled::enter(io.volume.unsettled(), io.range()));
+        self.watch.landing.inspect(|landing| landing.abandon_try());
+        self.sends();
+    }
+
+    fn has_sent(&self, result: &Result<Reply, Failure>) {
+        self.watch.landing.inspect(|landing| match result {
+            Err(failure) if failure.ambiguous => landing.abandon_try(),
+            _ => landing.end_try(),
+        });
+    }
+
+    /// The time for it is over.
+    fn no_time(self) -> RequestError {
+        if self.count == 0 {
+            let why = "its time went by while it waited for others";
+            return RequestError::plain(ErrorKind::Timeout, self.operation, why);
         }
+        self.into_error().with_note("there is no time left")
     }
 
     /// Nothing can be tried (any more).

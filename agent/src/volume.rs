@@ -6,20 +6,29 @@
 //! queues.
 
 mod create;
+mod heritage;
+mod landing;
 mod limit;
+mod settling;
 mod unsettled;
 
 use std::fmt;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use srb_proto::command::encoded;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::heritage::Heritage;
+pub(crate) use self::landing::Landing;
 use self::limit::Limit;
-pub(crate) use self::limit::Permit;
-pub(crate) use self::unsettled::{Entry, Unsettled};
+pub(crate) use self::limit::{Direction, Permit};
+#[cfg(test)]
+pub(crate) use self::unsettled::hook;
+pub(crate) use self::unsettled::Asker;
+use self::unsettled::Unsettled;
 use crate::errors::{ErrorKind, RequestError};
 use crate::null;
 use crate::repository::{Repository, Route};
@@ -46,12 +55,32 @@ struct Shared {
     changing: tokio::sync::Mutex<()>,
 }
 
-/// A volume that may be gone.
+/// A volume that may be gone. What may still land on it is remembered all the same: it may come
+/// back at any moment.
 #[derive(Debug)]
-pub(crate) struct WeakVolume(Weak<Shared>);
+pub(crate) struct WeakVolume {
+    shared: Weak<Shared>,
+    unsettled: Arc<Unsettled>,
+}
 
 impl Volume {
+    /// A volume that nobody else knows, without a settle time.
     pub(crate) fn new(name: &str) -> Self {
+        Self::with_table(name, Unsettled::new(Duration::ZERO, Arc::default()))
+    }
+
+    /// A volume that comes for the first time, or comes back after `earlier`; `settle` is how long
+    /// a try of a write may still land.
+    pub(crate) fn shared(
+        name: &str,
+        (settle, heritage): (Duration, &Arc<Heritage>),
+        earlier: Option<&WeakVolume>,
+    ) -> Self {
+        let new = || Unsettled::new(settle, Arc::clone(heritage));
+        Self::with_table(name, earlier.map_or_else(new, |volume| Arc::clone(&volume.unsettled)))
+    }
+
+    fn with_table(name: &str, unsettled: Arc<Unsettled>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let size = Settings::default().thread_pool_size;
         Self(Arc::new(Shared {
@@ -59,7 +88,7 @@ impl Volume {
             name: name.to_owned(),
             segment: encoded(name).map(char::from).collect(),
             limit: Limit::new(usize::try_from(size).unwrap_or(usize::MAX)),
-            unsettled: Arc::default(),
+            unsettled,
             retries: AtomicU64::new(0),
             changing: tokio::sync::Mutex::default(),
         }))
@@ -100,13 +129,19 @@ impl Volume {
     }
 
     pub(crate) fn downgrade(&self) -> WeakVolume {
-        WeakVolume(Arc::downgrade(&self.0))
+        let unsettled = Arc::clone(&self.0.unsettled);
+        WeakVolume { shared: Arc::downgrade(&self.0), unsettled }
     }
 }
 
 impl WeakVolume {
     pub(crate) fn upgrade(&self) -> Option<Volume> {
-        self.0.upgrade().map(Volume)
+        self.shared.upgrade().map(Volume)
+    }
+
+    /// Whether there is anything left of it.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.shared.strong_count() == 0 && self.unsettled.is_empty()
     }
 }
 

@@ -267,6 +267,7 @@ impl Request {
         let (pipeline, windows) = (Rc::clone(pipeline), Rc::clone(queue.windows()));
         let (device, number) = (Arc::clone(queue.device()), queue.number());
         let transfer = Box::pin(async move {
+            let repeated = submission.repeated;
             let (len, tag) = (submission.len as usize, submission.tag.index());
             // INVARIANT: `Queue::fetch` has seen that the tag has a window.
             let Some(window) = windows.get(tag) else { return Ok(()) };
@@ -274,7 +275,9 @@ impl Request {
             let progress = counters.and_then(|counters| counters.tags.progress(submission.tag));
             let volume = &device.volume;
             match submission.op {
-                Op::Write => pipeline.write_observed(volume, offset, window, len, progress).await,
+                Op::Write => {
+                    pipeline.write_observed(volume, offset, window, len, repeated, progress).await
+                }
                 _ => pipeline.read_observed(volume, offset, window, len, progress).await,
             }
         });

@@ -38,7 +38,7 @@ fn window() -> Window {
 
 async fn write(pipeline: &Pipeline, repository: &Repository, offset: u64) -> Option<i32> {
     let volume = repository.volume("v");
-    let written = pipeline.write(&volume, offset, &window(), 16).await;
+    let written = pipeline.write(&volume, offset, &window(), 16, false).await;
     written.err().map(|error| error.errno())
 }
 
@@ -118,10 +118,10 @@ async fn no_more_requests_at_the_server_than_allowed() {
         most.fetch_max(at_once, Ordering::Relaxed);
         let now = Arc::clone(&now);
         tokio::spawn(async move {
-            sleep(Duration::from_millis(15)).await;
+            sleep(Duration::from_millis(10)).await;
             now.fetch_sub(1, Ordering::Relaxed);
         });
-        slowly(20, asked)
+        slowly(35, asked)
     })
     .await;
     let mut limits = Settings { thread_pool_size: 3, ..settings(&[&server.url]) };
@@ -132,9 +132,20 @@ async fn no_more_requests_at_the_server_than_allowed() {
         for size in [3, 7, 2] {
             repository.apply(Settings { thread_pool_size: size, ..limits.clone() });
             seen.store(0, Ordering::Relaxed);
-            let requests = (0..24).map(|n| read(&workers[n % 2], &repository, 16 * n as u64));
+            let requests = (0..24).map(|n| {
+                let (worker, offset) = (&workers[n % 2], 16 * n as u64);
+                match n % 4 {
+                    0 | 1 => read(worker, &repository, offset).boxed_local(),
+                    _ => write(worker, &repository, offset).boxed_local(),
+                }
+            });
             assert!(join_all(requests).await.iter().all(Option::is_none));
             assert_eq!(seen.load(Ordering::Relaxed), size as usize);
+            seen.store(0, Ordering::Relaxed);
+            let reads = (0..24).map(|n| read(&workers[n % 2], &repository, 16 * n as u64));
+            assert!(join_all(reads).await.iter().all(Option::is_none));
+            let kept_for_writes = (size as usize / 4).max(1);
+            assert_eq!(seen.load(Ordering::Relaxed), size as usize - kept_for_writes);
         }
     })
     .await;
@@ -228,7 +239,7 @@ async fn a_dropped_write_lets_go_of_the_windows_memory() {
         // SAFETY: the owner keeps the vector, and a write only reads it.
         let window = unsafe { Window::new(start, memory.len(), memory.clone()) };
         let volume = repository.volume("v");
-        let write = pipeline.write(&volume, 0, &window, 1 << 20);
+        let write = pipeline.write(&volume, 0, &window, 1 << 20, false);
         assert!(timeout(Duration::from_millis(100), write).await.is_err());
         assert_eq!(Arc::strong_count(&memory), 2, "the window's and this one");
     })
@@ -241,7 +252,7 @@ async fn null_reads_zeros_at_once_whatever_was_there() {
     let pipeline = Pipeline::new(repository.clone());
     let (volume, window) = (repository.volume("v"), Window::from_vec(vec![7; 4096]));
     for _ in 0..3 {
-        let written = pipeline.write(&volume, 0, &window, 4096).now_or_never();
+        let written = pipeline.write(&volume, 0, &window, 4096, false).now_or_never();
         assert_eq!(written, Some(Ok(())));
         assert!(window.copy_in(100, &[9; 100]), "as the kernel does for a write");
         assert_eq!(pipeline.read(&volume, 0, &window, 512).now_or_never(), Some(Ok(())));

@@ -41,7 +41,7 @@ async fn measure(url: &str, run: Run, time: Duration) -> (f64, f64) {
     let one = |window: Window, number: usize| async move {
         let offset = (number.wrapping_mul(7919) * run.len % (VOLUME - run.len)) as u64 & !511;
         let done = match run.write {
-            true => pipeline.write(volume, offset, &window, run.len).await,
+            true => pipeline.write(volume, offset, &window, run.len, false).await,
             false => pipeline.read(volume, offset, &window, run.len).await,
         };
         done.expect("done");

@@ -28,7 +28,7 @@ async fn read(settings: Settings) -> Result<Vec<u8>, RequestError> {
 async fn write(settings: Settings) -> Result<(), RequestError> {
     let repository = unprobed(settings);
     let window = Window::from_vec(BYTES.to_vec());
-    Pipeline::new(repository.clone()).write(&repository.volume("v"), 512, &window, 16).await
+    Pipeline::new(repository.clone()).write(&repository.volume("v"), 512, &window, 16, false).await
 }
 
 /// What a read comes to when the server always does this.
@@ -334,7 +334,7 @@ async fn a_kept_connection_that_died_costs_no_try() {
         let (volume, window) = (repository.volume("v"), Window::from_vec(vec![0; 16]));
         for _ in 0..20 {
             assert_eq!(pipeline.read(&volume, 512, &window, 16).await, Ok(()));
-            assert_eq!(pipeline.write(&volume, 512, &window, 16).await, Ok(()));
+            assert_eq!(pipeline.write(&volume, 512, &window, 16, false).await, Ok(()));
         }
         assert_eq!((volume.retries(), repository.status()[0].errors), (0, 0));
     }

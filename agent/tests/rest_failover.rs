@@ -79,7 +79,8 @@ async fn write_and_verify(
         let offset = (lane * 16 + rounds % 16) * BLOCK as u64;
         let data: Vec<u8> =
             (0..BLOCK as u64).map(|at| (at * 7 + rounds * 31 + lane) as u8).collect();
-        let written = pipeline.write(&volume, offset, &Window::from_vec(data.clone()), BLOCK).await;
+        let written =
+            pipeline.write(&volume, offset, &Window::from_vec(data.clone()), BLOCK, false).await;
         assert_eq!(written, Ok(()), "write {rounds}");
         let back = Window::from_vec(vec![0xee; BLOCK]);
         assert_eq!(pipeline.read(&volume, offset, &back, BLOCK).await, Ok(()), "read {rounds}");
@@ -163,7 +164,7 @@ async fn the_last_url_gets_its_turn_without_a_pause() {
     let repository = unprobed(Settings { nb_req_retries: 0, ..settings(&urls) });
     let pipeline = Pipeline::new(repository.clone());
     let volume = repository.volume("v");
-    assert_eq!(pipeline.write(&volume, 0, &window(), 16).await, Ok(()));
+    assert_eq!(pipeline.write(&volume, 0, &window(), 16, false).await, Ok(()));
     assert_eq!(volume.retries(), 3);
     assert_eq!(pipeline.read(&volume, 0, &window(), 16).await, Ok(()));
     assert_eq!(volume.retries(), 3, "what is down is not asked");
@@ -181,7 +182,8 @@ async fn a_request_fails_when_its_time_is_over() {
     let repository = unprobed(limits);
     let pipeline = Pipeline::new(repository.clone());
     let start = Instant::now();
-    let error = pipeline.write(&repository.volume("v"), 0, &window(), 16).await.expect_err("none");
+    let error =
+        pipeline.write(&repository.volume("v"), 0, &window(), 16, false).await.expect_err("none");
     assert_eq!(error.errno(), libc::ETIMEDOUT);
     assert!(error.to_string().contains("there is no time left"), "{error}");
     // 0.3 s to connect, 1 s to answer, and 2 s: three whole tries, and one of 0.3 s where the
@@ -277,13 +279,14 @@ async fn a_server_that_ignores_ranges_gets_no_writes_and_others_do() {
     let pipeline = Pipeline::new(repository.clone());
     let volume = repository.volume("v");
     for _ in 0..3 {
-        assert_eq!(pipeline.write(&volume, 512, &window(), 16).await, Ok(()));
+        assert_eq!(pipeline.write(&volume, 512, &window(), 16, false).await, Ok(()));
     }
     assert_eq!(volume.retries(), 1, "the verdict is known from the first write on");
     assert_eq!(std::fs::read(folders[0].path().join("v")).expect("a volume"), [7; 8192]);
     assert_eq!(std::fs::read(folders[1].path().join("v")).expect("a volume")[512..528], [b'w'; 16]);
     good.kill();
-    let error = pipeline.write(&volume, 512, &window(), 16).await.expect_err("nobody is left");
+    let error =
+        pipeline.write(&volume, 512, &window(), 16, false).await.expect_err("nobody is left");
     // Not EPROTO: the good one may come back.
     assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
     assert!(error.to_string().contains("does not honour ranges"), "{error}");

@@ -57,7 +57,7 @@ async fn life(store: &Store) {
     let volume = store.repository.volume(&name);
     for (offset, len) in [(0, 512), (4096, 4096), (MIB - 512, MIB as usize), (2 * MIB - 512, 512)] {
         let window = Window::from_vec(pattern(MIB as usize, offset as u8));
-        pipeline.write(&volume, offset, &window, len).await.expect("written");
+        pipeline.write(&volume, offset, &window, len, false).await.expect("written");
         let window = Window::from_vec(vec![0xee; MIB as usize]);
         pipeline.read(&volume, offset, &window, len).await.expect("read");
         assert!(window.to_vec(len) == pattern(len, offset as u8), "{offset} {len}");
@@ -122,7 +122,7 @@ async fn nothing_is_written_to_a_server_that_ignores_ranges() {
         let pipeline = Pipeline::new(store.repository.clone());
         let window = Window::from_vec(vec![1; 512]);
         let volume = store.repository.volume("precious");
-        let write = pipeline.write(&volume, 512, &window, 512).await.expect_err("refused");
+        let write = pipeline.write(&volume, 512, &window, 512, false).await.expect_err("refused");
         let create = volumes.create("new", 1024, false).await.expect_err("refused");
         let extend = volumes.extend("precious", 1 << 20, false).await.expect_err("refused");
         for error in [&write, &create, &extend] {
@@ -151,7 +151,7 @@ async fn another_path_takes_over_and_gives_back() {
         let pipeline = Pipeline::new(store.repository.clone());
         let (volume, window) = (store.repository.volume("v"), Window::from_vec(vec![1; 4096]));
         for _ in 0..20 {
-            assert_eq!(pipeline.write(&volume, 0, &window, 4096).await, Ok(()));
+            assert_eq!(pipeline.write(&volume, 0, &window, 4096, false).await, Ok(()));
             assert_eq!(pipeline.read(&volume, 0, &window, 4096).await, Ok(()));
         }
         assert_eq!(store.repository.active_url(), Some((7, 1)));

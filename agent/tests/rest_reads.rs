@@ -53,7 +53,7 @@ async fn read(pipeline: &Pipeline, repository: &Repository) -> Option<i32> {
 
 async fn write(pipeline: &Pipeline, repository: &Repository) -> Option<i32> {
     let window = Window::from_vec(vec![b'w'; 16]);
-    let written = pipeline.write(&repository.volume("v"), 0, &window, 16).await;
+    let written = pipeline.write(&repository.volume("v"), 0, &window, 16, false).await;
     written.err().map(|error| error.errno())
 }
 

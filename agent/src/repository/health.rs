@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::UrlState;
 use crate::errors::Blame;
+use crate::rest::random_up_to;
 
 /// Failures in a row, each of which may be an accident, that make a URL down.
 const FAILURES_TO_DOWN: u32 = 3;
@@ -115,7 +116,8 @@ impl Health {
 
     fn pause_longer(&self, last: &mut Last, now_ms: u64) {
         last.pause = last.pause.saturating_mul(2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
-        let jittered = last.pause.mul_f64(rand::random_range(1.0 - JITTER..=1.0 + JITTER));
+        let least = last.pause.mul_f64(1.0 - JITTER);
+        let jittered = least.saturating_add(random_up_to(last.pause.mul_f64(2.0 * JITTER)));
         self.probe_at_ms.store(now_ms.saturating_add(millis(jittered)), Relaxed);
     }
 

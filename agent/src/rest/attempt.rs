@@ -85,7 +85,7 @@ impl Client {
         path: Uri,
         limits: &Limits,
     ) -> Result<Reply, Failure> {
-        let stream = connect::connect(pool.url().host(), limits.connect()).await?;
+        let stream = connect::open(pool.url().host(), limits.connect()).await?;
         let link = Link::new(stream).await.map_err(|error| answer::broken(&error))?;
         let result = self.exchange(pool, link, operation, path, limits).await;
         result.map_err(|(failure, _)| failure)

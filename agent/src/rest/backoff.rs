@@ -14,7 +14,16 @@ const LONGEST: Duration = Duration::from_secs(2);
 
 /// A random wait after `failures` at one URL: none after none.
 pub(crate) fn wait(failures: u32) -> Duration {
-    rand::random_range(Duration::ZERO..=bound(failures))
+    random_up_to(bound(failures))
+}
+
+/// A random time; in a simulation, from its seed.
+pub(crate) fn random_up_to(bound: Duration) -> Duration {
+    #[cfg(test)]
+    if let Some(time) = super::memory::random_up_to(bound) {
+        return time;
+    }
+    rand::random_range(Duration::ZERO..=bound)
 }
 
 fn bound(failures: u32) -> Duration {

@@ -26,6 +26,14 @@ const MAX_ADDRESSES: usize = 16;
 /// Silence after which the kernel asks whether the other side still exists, and how often.
 const KEEPALIVE_SECS: u32 = 15;
 
+/// What a connection is made of; in unit tests, the server may be in memory.
+#[cfg(not(test))]
+pub(crate) type Stream = TcpStream;
+#[cfg(test)]
+pub(crate) use super::memory::{open, Stream};
+#[cfg(not(test))]
+pub(crate) use connect as open;
+
 /// Connects within `budget`, looking up the name included.
 pub(crate) async fn connect(
     (host, port): (&str, u16),

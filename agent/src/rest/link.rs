@@ -21,8 +21,8 @@ use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
+use super::connect::Stream;
 use crate::window::Payload;
 
 /// Bounds the head of an answer, and how much of a body is read at a time.
@@ -34,7 +34,7 @@ const MAX_HEADERS: usize = 256;
 pub(crate) struct Link {
     sender: http1::SendRequest<Payload>,
     /// `None` once the connection has ended.
-    driver: Option<http1::Connection<TokioIo<TcpStream>, Payload>>,
+    driver: Option<http1::Connection<TokioIo<Stream>, Payload>>,
     /// The connection has ended because of what came over it, not because it broke.
     nonsense: bool,
     busy: bool,
@@ -53,11 +53,11 @@ pub(crate) enum Rest {
 
 impl Link {
     /// A link over a fresh connection.
-    pub(crate) async fn new(stream: TcpStream) -> hyper::Result<Self> {
+    pub(crate) async fn new(stream: impl Into<Stream>) -> hyper::Result<Self> {
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(BUFFER_BYTES)
             .max_headers(MAX_HEADERS)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(stream.into()))
             .await?;
         Ok(Self { sender, driver: Some(driver), nonsense: false, busy: false })
     }

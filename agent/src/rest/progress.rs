@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! How far a request is, for people who wonder why it takes so long.
 //!
-//! Before: [`super::Client::run_observed`] notes each try. After: any thread may look. A request
+//! Before: [`super::Client::run_watched`] notes each try. After: any thread may look. A request
 //! that succeeds at once costs three relaxed stores.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};

@@ -40,7 +40,8 @@ async fn progress_tells_where_a_request_is_and_why() {
         stream.write_all(b"HTTP/1.1 204 Yes\r\n\r\n").await.expect("answered");
         (seen, stream)
     };
-    let (done, (seen, _)) = tokio::join!(client.run_observed(&write, Some(&progress)), servers);
+    let watch = Watch { progress: Some(&progress), ..Watch::default() };
+    let (done, (seen, _)) = tokio::join!(client.run_watched(&write, watch), servers);
     done.expect("the second URL takes it");
     let last = Some((ErrorKind::ServerFailed, Some(503)));
     assert_eq!(seen, Seen { tries: 2, version: 9, place: 1, last });
