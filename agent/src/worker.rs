@@ -276,9 +276,7 @@ impl Request {
             let volume = &device.volume;
             match submission.op {
                 Op::Write => {
-                    let write =
-                        pipeline.write_observed(volume, offset, window, len, repeated, progress);
-                    write.await
+                    pipeline.write_observed(volume, offset, window, len, repeated, progress).await
                 }
                 _ => pipeline.read_observed(volume, offset, window, len, progress).await,
             }

@@ -208,7 +208,8 @@ fn status_as_json_has_the_documented_fields() {
     assert_eq!(
         value["urls"][1],
         json!({ "url": "http://b", "state": "down", "reason": "connection refused",
-            "active": false, "requests": 9, "errors": 9, "latency_us": null, "read_latency_us": null,
+            "active": false, "requests": 9, "errors": 9, "latency_us": null,
+            "read_latency_us": null,
             "probes": 0, "hedged": 0, "hedge_wins": 0, "last_error": null })
     );
     let disk = &value["devices"][0];

@@ -117,7 +117,7 @@ fn programs_get_json() -> TestResult {
 fn parameters_are_shown_and_set() -> TestResult {
     load_module(&["thread_pool_size=7".to_owned()])?;
     let all = shown("params")?;
-    assert_eq!(all.lines().count(), 7, "{all}");
+    assert_eq!(all.lines().count(), 8, "{all}");
     let shown_pool = shown("params thread_pool_size")?;
     assert!(shown_pool.contains(" 7 ") && shown_pool.contains("at load"), "{shown_pool}");
     changed("params req_timeout=5 nb_req_retries=1 agent_grace=-1")?;
