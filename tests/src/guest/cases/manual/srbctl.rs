@@ -2,7 +2,8 @@
 //! `srbctl`, each command of it against the real thing.
 
 use std::process::Command;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -22,6 +23,7 @@ pub(super) fn cases() -> Vec<Case> {
         without_an_agent_it_shows_what_the_module_knows,
         a_failure_says_why_and_what_to_do,
         whoever_keeps_a_device_open_is_named,
+        what_waits_in_the_kernel_is_counted,
     ]
     .into()
 }
@@ -227,4 +229,34 @@ fn whoever_keeps_a_device_open_is_named() -> TestResult {
     fails("detach disk1", 1, &["held by dm-", "(held)", "dmsetup remove held"])?;
     machine.sh("dmsetup remove --retry held")?;
     detach(device)
+}
+
+fn what_waits_in_the_kernel_is_counted() -> TestResult {
+    let mut machine = Machine::builder().start()?;
+    let device = attached(&machine, "vol1", "1M", "disk1")?;
+    changed("device policy disk1 queue=30")?;
+    assert_eq!(shown("device policy disk1")?, "queue=30\n");
+    settle()?;
+    assert_eq!(waiting()?, (true, 0));
+    machine.stop_agent()?;
+    let mut read = Command::new("dd")
+        .args(["if=/dev/disk1", "of=/dev/null", "bs=4k", "count=1", "iflag=direct"])
+        .spawn()?;
+    let deadline = Instant::now() + BOUND;
+    while waiting()? != (false, 1) && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(waiting()?, (false, 1));
+    machine.start_agent()?;
+    assert!(read.wait()?.success());
+    assert_eq!(waiting()?, (true, 0));
+    detach(device)
+}
+
+/// Whether an agent tells of its requests, and how many of the first device wait in the kernel.
+fn waiting() -> TestResult<(bool, u64)> {
+    let screen = json("inflight --json")?;
+    let count = screen.pointer("/devices/0/waiting").and_then(Value::as_u64);
+    let told = screen.get("requests").is_some_and(Value::is_array);
+    Ok((told, count.ok_or_else(|| format!("no count in {screen}"))?))
 }
