@@ -323,10 +323,7 @@ fn detach_device(name: &DeviceName, how: Detach) -> Result {
 }
 
 /// Begins to detach; by force also if another command for the volume is under way.
-fn begin_detach(
-    name: &DeviceName,
-    how: Detach,
-) -> Result<(registry::OperationGuard, Arc<Device>)> {
+fn begin_detach(name: &DeviceName, how: Detach) -> Result<(registry::OperationGuard, Arc<Device>)> {
     let mut waited = 0;
     loop {
         match registry::begin_detach(name) {

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The module's parameters: `/sys/module/srb/parameters/*`, and the words after `insmod srb.ko`.
 
-use crate::{
-    ffi::param::parameter, housekeeping, proto::command::Policy, registry, session, urls,
-};
+use crate::{ffi::param::parameter, housekeeping, proto::command::Policy, registry, session, urls};
 use kernel::sync::atomic::{Acquire, Atomic, Relaxed, Release};
 
 /// Time that an agent has for a request beyond its tries: for the pauses between them and for being

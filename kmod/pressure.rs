@@ -2,10 +2,10 @@
 //! The pages of windows when memory is short: no more than a share of the machine's, a reserve for
 //! when the kernel has none to give at once, and windows that nobody uses are given up.
 //!
-//! Before: [`crate::memory`] wants a page for a window, in `queue_rq`, which must not wait. After: a
-//! page, or ENOMEM and a [`Trimmer`] on its way; the block layer tries again soon. A request that is
-//! turned away keeps nothing from others: the window of an unused tag can always be taken, so pages
-//! come free as long as requests are completed.
+//! Before: [`crate::memory`] wants a page for a window, in `queue_rq`, which must not wait. After:
+//! a page, or ENOMEM and a [`Trimmer`] on its way; the block layer tries again soon. A request that
+//! is turned away keeps nothing from others: the window of an unused tag can always be taken, so
+//! pages come free as long as requests are completed.
 
 use crate::{
     ffi::{mm::SharedPage, system, work},

@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::libc;
 use rest_support::*;
 use srb_agent::pipeline::Pipeline;
-use srb_agent::repository::{Repository, UrlState};
+use srb_agent::repository::{Repository, UrlNews, UrlState};
 use srb_agent::settings::Settings;
 use srb_agent::volume::Volumes;
 use srb_agent::window::Window;
@@ -164,9 +164,11 @@ async fn another_path_takes_over_and_gives_back() {
         let back = Playground::start(config).expect("the same port");
         let prober = Prober::new(store.repository.clone());
         let mut active = store.repository.subscribe();
+        let is_first =
+            |news: &Option<UrlNews>| news.is_some_and(|news| (news.version, news.active) == (7, 0));
         tokio::select! {
             never = prober.run() => match never {},
-            changed = active.wait_for(|active| active.is_some_and(|news| (news.version, news.active) == (7, 0))) => drop(changed),
+            changed = active.wait_for(is_first) => drop(changed),
         }
         let status = store.repository.status();
         assert_eq!((status[0].state, status[0].failed_probes), (UrlState::Up, 0));

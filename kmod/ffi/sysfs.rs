@@ -242,7 +242,12 @@ attribute_list!(
     class_attribute,
     [Urls, Volumes, AddUrls, RemoveUrls, Create, Extend, Destroy, Attach, Detach]
 );
-attribute_list!(DISK_LIST, disk_file, device_attribute, [Debug, Policy, DeviceUrls, VolumeName, Size]);
+attribute_list!(
+    DISK_LIST,
+    disk_file,
+    device_attribute,
+    [Debug, Policy, DeviceUrls, VolumeName, Size]
+);
 
 const fn group(list: *const *const bindings::attribute) -> Descriptor<bindings::attribute_group> {
     Descriptor(bindings::attribute_group {

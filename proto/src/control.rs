@@ -42,8 +42,8 @@ pub const DEVICE: u32 = ioc(READ_WRITE, 4, size_of::<DeviceInfo>());
 ///
 /// ESHUTDOWN: the session has ended: the agent was cut off, and its memory with it.
 pub const ENTER: u32 = ioc(NONE, 5, 0);
-/// Says which URL requests go to now, so that `srb_urls` shows it first, and what is known of all of
-/// them. Argument: [`ActiveUrl`].
+/// Says which URL requests go to now, so that `srb_urls` shows it first, and what is known of all
+/// of them. Argument: [`ActiveUrl`].
 ///
 /// ESTALE: the list has changed since. EINVAL: no such URL.
 pub const ACTIVE_URL: u32 = ioc(READ_WRITE, 6, size_of::<ActiveUrl>());
