@@ -196,7 +196,7 @@ impl Pipeline {
         limit.resize(usize::try_from(size).unwrap_or(usize::MAX));
         loop {
             io.volume.unsettled().wait(&io.range(), asker).await;
-            let permit = limit.enter(direction).await;
+            let permit = limit.enter(direction, io.len).await;
             // One may have become unsettled while this request waited for the permit.
             if !io.volume.unsettled().blocks(&io.range(), asker) {
                 return permit;

@@ -6,6 +6,10 @@
 //! nor the other way round. Whoever waits is served in order within its direction; between the
 //! directions, the one that has less than its reserve goes first, then who has waited longest.
 //!
+//! Permits count requests, and a large write keeps this machine, the network and the server as busy
+//! as a hundred small reads. So while there are reads, the writes that are out have few bytes: a
+//! read then waits for a few writes at the most, whatever stands in line.
+//!
 //! # Invariants
 //! Whenever the lock is free, nobody waits who may have a permit. So a direction that waits is one
 //! that has its share, or all permits are out; and each permit that comes back wakes whom it is
@@ -17,6 +21,11 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+
+/// Bytes that the writes at the servers may have while there are reads.
+const WRITE_BYTES_BESIDE_READS: usize = 4 << 20;
+/// Writes without a read between them, after which there are no reads to mind any more.
+const WRITES_WITHOUT_READ: u32 = 32;
 
 /// What a permit is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +46,8 @@ pub(crate) struct Limit {
 struct State {
     size: usize,
     next_ticket: u64,
+    /// Permits that were given to writes since one was given to a read.
+    writes_since_read: u32,
     reads: Lane,
     writes: Lane,
 }
@@ -46,8 +57,17 @@ struct State {
 struct Lane {
     /// Permits that are out.
     out: usize,
+    /// What they are for.
+    bytes: usize,
     /// By ticket, which is also the order in which they came.
-    waiting: VecDeque<(u64, Waker)>,
+    waiting: VecDeque<Waiter>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    ticket: u64,
+    bytes: usize,
+    waker: Waker,
 }
 
 /// The right to one request.
@@ -55,6 +75,7 @@ struct Lane {
 pub(crate) struct Permit<'a> {
     limit: &'a Limit,
     direction: Direction,
+    bytes: usize,
 }
 
 /// Waits for a permit. Dropping it gives up the place, or the permit that it was given already.
@@ -63,6 +84,7 @@ pub(crate) struct Permit<'a> {
 struct Enter<'a> {
     limit: &'a Limit,
     direction: Direction,
+    bytes: usize,
     /// Of its place in the lane.
     ticket: Option<u64>,
 }
@@ -71,7 +93,9 @@ impl Limit {
     pub(crate) fn new(size: usize) -> Self {
         let size = size.max(1);
         let (reads, writes) = (Lane::default(), Lane::default());
-        let state = State { size, next_ticket: 0, reads, writes };
+        // Nobody has read yet.
+        let writes_since_read = WRITES_WITHOUT_READ;
+        let state = State { size, next_ticket: 0, writes_since_read, reads, writes };
         Self { size: AtomicUsize::new(size), state: Mutex::new(state) }
     }
 
@@ -87,15 +111,16 @@ impl Limit {
         Self::hand_out(state);
     }
 
-    /// Waits for a permit.
-    pub(crate) async fn enter(&self, direction: Direction) -> Permit<'_> {
-        Enter { limit: self, direction, ticket: None }.await
+    /// Waits for a permit for a request of so many bytes.
+    pub(crate) async fn enter(&self, direction: Direction, bytes: usize) -> Permit<'_> {
+        Enter { limit: self, direction, bytes, ticket: None }.await
     }
 
-    fn give_back(&self, direction: Direction) {
+    fn give_back(&self, direction: Direction, bytes: usize) {
         let mut state = self.lock();
         let lane = state.lane(direction);
         lane.out = lane.out.saturating_sub(1);
+        lane.bytes = lane.bytes.saturating_sub(bytes);
         Self::hand_out(state);
     }
 
@@ -132,50 +157,79 @@ impl State {
         }
     }
 
-    fn may_have_one(&self, lane: &Lane) -> bool {
+    fn may_have_one(&self, direction: Direction, bytes: usize) -> bool {
         let out = self.reads.out.saturating_add(self.writes.out);
-        out < self.size && lane.out < self.size.saturating_sub(self.reserve())
+        let lane = match direction {
+            Direction::Read => &self.reads,
+            Direction::Write => &self.writes,
+        };
+        out < self.size
+            && lane.out < self.size.saturating_sub(self.reserve())
+            && (direction == Direction::Read || self.minds_reads(bytes))
+    }
+
+    /// Whether another write of so many bytes leaves room for reads.
+    fn minds_reads(&self, bytes: usize) -> bool {
+        let reads = self.reads.out > 0 || self.writes_since_read < WRITES_WITHOUT_READ;
+        // One write there may always be, however large.
+        !reads
+            || self.writes.out == 0
+            || self.writes.bytes.saturating_add(bytes) <= WRITE_BYTES_BESIDE_READS
+    }
+
+    /// Counts a permit that is given.
+    fn count(&mut self, direction: Direction, bytes: usize) {
+        self.writes_since_read = match direction {
+            Direction::Read => 0,
+            Direction::Write => self.writes_since_read.saturating_add(1),
+        };
+        let lane = self.lane(direction);
+        lane.out = lane.out.saturating_add(1);
+        lane.bytes = lane.bytes.saturating_add(bytes);
     }
 
     /// Takes the next waiter out of its lane and counts its permit.
     fn grant(&mut self) -> Option<Waker> {
-        let rank = |lane: &Lane| {
-            let (ticket, _) = lane.waiting.front()?;
-            self.may_have_one(lane).then_some((lane.out >= self.reserve(), *ticket))
+        let rank = |lane: &Lane, direction| {
+            let Waiter { ticket, bytes, .. } = lane.waiting.front()?;
+            let free = self.may_have_one(direction, *bytes);
+            free.then_some((lane.out >= self.reserve(), *ticket))
         };
-        let direction = match (rank(&self.reads), rank(&self.writes)) {
+        let (read, write) =
+            (rank(&self.reads, Direction::Read), rank(&self.writes, Direction::Write));
+        let direction = match (read, write) {
             (None, None) => return None,
             (Some(_), None) => Direction::Read,
             (None, Some(_)) => Direction::Write,
             (Some(read), Some(write)) if read < write => Direction::Read,
             (Some(_), Some(_)) => Direction::Write,
         };
-        let lane = self.lane(direction);
-        let (_, waker) = lane.waiting.pop_front()?;
-        lane.out = lane.out.saturating_add(1);
+        let Waiter { bytes, waker, .. } = self.lane(direction).waiting.pop_front()?;
+        self.count(direction, bytes);
         Some(waker)
     }
 
     /// One step of waiting: whether the permit is there; otherwise `ticket` has a place.
-    fn poll(&mut self, direction: Direction, ticket: &mut Option<u64>, waker: &Waker) -> bool {
+    fn poll(
+        &mut self,
+        (direction, bytes): (Direction, usize),
+        ticket: &mut Option<u64>,
+        waker: &Waker,
+    ) -> bool {
         if let Some(ticket) = *ticket {
-            let Some((_, known)) = self.lane(direction).place(ticket) else { return true };
-            known.clone_from(waker);
+            let Some(waiter) = self.lane(direction).place(ticket) else { return true };
+            waiter.waker.clone_from(waker);
             return false;
         }
-        let lane = match direction {
-            Direction::Read => &self.reads,
-            Direction::Write => &self.writes,
-        };
-        // By the invariant, nobody waits in a lane that may have one.
-        let free = self.may_have_one(lane);
-        let number = self.next_ticket;
-        let lane = self.lane(direction);
-        if free {
-            lane.out = lane.out.saturating_add(1);
+        // Nobody overtakes a larger request.
+        let first = self.lane(direction).waiting.is_empty();
+        if first && self.may_have_one(direction, bytes) {
+            self.count(direction, bytes);
             return true;
         }
-        lane.waiting.push_back((number, waker.clone()));
+        let number = self.next_ticket;
+        let waiter = Waiter { ticket: number, bytes, waker: waker.clone() };
+        self.lane(direction).waiting.push_back(waiter);
         *ticket = Some(number);
         self.next_ticket = number.wrapping_add(1);
         false
@@ -183,13 +237,13 @@ impl State {
 }
 
 impl Lane {
-    fn place(&mut self, ticket: u64) -> Option<&mut (u64, Waker)> {
+    fn place(&mut self, ticket: u64) -> Option<&mut Waiter> {
         let index = self.index(ticket)?;
         self.waiting.get_mut(index)
     }
 
     fn index(&self, ticket: u64) -> Option<usize> {
-        self.waiting.binary_search_by_key(&ticket, |(ticket, _)| *ticket).ok()
+        self.waiting.binary_search_by_key(&ticket, |waiter| waiter.ticket).ok()
     }
 }
 
@@ -197,13 +251,13 @@ impl<'a> Future for Enter<'a> {
     type Output = Permit<'a>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Permit<'a>> {
-        let Self { limit, direction, ticket } = &mut *self;
-        let (limit, direction) = (*limit, *direction);
-        if !limit.lock().poll(direction, ticket, cx.waker()) {
+        let Self { limit, direction, bytes, ticket } = &mut *self;
+        let (limit, direction, bytes) = (*limit, *direction, *bytes);
+        if !limit.lock().poll((direction, bytes), ticket, cx.waker()) {
             return Poll::Pending;
         }
         *ticket = None;
-        Poll::Ready(Permit { limit, direction })
+        Poll::Ready(Permit { limit, direction, bytes })
     }
 }
 
@@ -214,11 +268,15 @@ impl Drop for Enter<'_> {
         let lane = state.lane(self.direction);
         match lane.index(ticket) {
             // Those behind wait for what this one waited for.
-            Some(index) => drop(lane.waiting.remove(index)),
+            Some(index) => {
+                drop(lane.waiting.remove(index));
+                // A smaller one may go where this one could not.
+                Limit::hand_out(state);
+            }
             // It was given a permit and has not seen it.
             None => {
                 drop(state);
-                self.limit.give_back(self.direction);
+                self.limit.give_back(self.direction, self.bytes);
             }
         }
     }
@@ -226,7 +284,7 @@ impl Drop for Enter<'_> {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.limit.give_back(self.direction);
+        self.limit.give_back(self.direction, self.bytes);
     }
 }
 

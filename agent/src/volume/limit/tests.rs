@@ -10,7 +10,7 @@ use Direction::{Read, Write};
 
 /// How many more permits there are for a direction.
 fn free(limit: &Limit, direction: Direction) -> usize {
-    let permits: Vec<_> = std::iter::from_fn(|| limit.enter(direction).now_or_never()).collect();
+    let permits: Vec<_> = std::iter::from_fn(|| limit.enter(direction, 1).now_or_never()).collect();
     permits.len()
 }
 
@@ -19,7 +19,7 @@ fn each_direction_may_have_all_but_the_reserve_of_the_other() {
     for (size, most) in [(1, 1), (2, 1), (3, 2), (4, 3), (8, 6), (9, 7), (64, 48)] {
         let limit = Limit::new(size);
         assert_eq!((free(&limit, Read), free(&limit, Write)), (most, most), "of {size}");
-        let writes: Vec<_> = std::iter::from_fn(|| limit.enter(Write).now_or_never()).collect();
+        let writes: Vec<_> = std::iter::from_fn(|| limit.enter(Write, 1).now_or_never()).collect();
         assert_eq!(free(&limit, Read), size - writes.len(), "beside writes, of {size}");
     }
 }
@@ -27,7 +27,7 @@ fn each_direction_may_have_all_but_the_reserve_of_the_other() {
 #[test]
 fn grows_and_shrinks_while_permits_are_out() {
     let limit = Limit::new(8);
-    let mut out: Vec<_> = (0..6).filter_map(|_| limit.enter(Write).now_or_never()).collect();
+    let mut out: Vec<_> = (0..6).filter_map(|_| limit.enter(Write, 1).now_or_never()).collect();
     assert_eq!((out.len(), free(&limit, Write), free(&limit, Read)), (6, 0, 2));
     limit.resize(4);
     assert_eq!((free(&limit, Write), free(&limit, Read)), (0, 0));
@@ -45,8 +45,8 @@ fn grows_and_shrinks_while_permits_are_out() {
 #[test]
 fn a_larger_limit_is_seen_by_those_who_wait() {
     let limit = Limit::new(1);
-    let _out = limit.enter(Read).now_or_never().expect("free");
-    let mut waiting = Box::pin(limit.enter(Write));
+    let _out = limit.enter(Read, 1).now_or_never().expect("free");
+    let mut waiting = Box::pin(limit.enter(Write, 1));
     assert!(waiting.as_mut().now_or_never().is_none());
     limit.resize(2);
     assert!(waiting.now_or_never().is_some());
@@ -55,9 +55,9 @@ fn a_larger_limit_is_seen_by_those_who_wait() {
 #[test]
 fn a_waiter_dropped_after_its_turn_came_passes_the_permit_on() {
     let limit = Limit::new(1);
-    let out = limit.enter(Read).now_or_never().expect("free");
-    let mut first = Box::pin(limit.enter(Write));
-    let mut second = Box::pin(limit.enter(Write));
+    let out = limit.enter(Read, 1).now_or_never().expect("free");
+    let mut first = Box::pin(limit.enter(Write, 1));
+    let mut second = Box::pin(limit.enter(Write, 1));
     assert!(first.as_mut().now_or_never().is_none());
     assert!(second.as_mut().now_or_never().is_none());
     drop(out);
@@ -74,7 +74,7 @@ async fn a_flood_of_one_direction_leaves_the_other_its_share() {
         let limit = Arc::clone(&limit);
         tokio::spawn(async move {
             for _ in 0..200 {
-                let _permit = limit.enter(direction).await;
+                let _permit = limit.enter(direction, 1).await;
                 tokio::task::yield_now().await;
             }
         })
@@ -90,18 +90,55 @@ async fn a_flood_of_one_direction_leaves_the_other_its_share() {
     assert_eq!(free(&limit, Read), 3);
 }
 
+#[test]
+fn beside_reads_writes_have_few_bytes() {
+    let limit = Limit::new(32);
+    let large = 1 << 20;
+    let writes = || std::iter::from_fn(|| limit.enter(Write, large).now_or_never());
+    assert_eq!(writes().collect::<Vec<_>>().len(), 24, "nobody reads");
+    let read = limit.enter(Read, 4096).now_or_never().expect("free");
+    assert_eq!(writes().collect::<Vec<_>>().len(), 4, "a read is out");
+    drop(read);
+    let few: Vec<_> = writes().collect();
+    assert_eq!(few.len(), 4, "another one may be on its way");
+    let mut waiting = Box::pin(limit.enter(Write, large));
+    assert!(waiting.as_mut().now_or_never().is_none());
+    let mut small = Box::pin(limit.enter(Write, 512));
+    assert!(small.as_mut().now_or_never().is_none(), "it does not overtake");
+    drop(few);
+    assert!(waiting.now_or_never().is_some() && small.now_or_never().is_some());
+    let huge = limit.enter(Write, usize::MAX).now_or_never();
+    assert!(huge.is_some(), "one write there may always be");
+    drop(huge);
+    for _ in 0..WRITES_WITHOUT_READ {
+        drop(limit.enter(Write, large).now_or_never());
+    }
+    assert_eq!(writes().collect::<Vec<_>>().len(), 24, "reads have ended");
+}
+
 /// What the module's description says, without any cleverness.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Model {
     size: usize,
-    /// Directions of permits that are out, by the number of who has it.
-    out: Vec<(u64, Direction)>,
-    waiting: Vec<(u64, Direction)>,
+    writes_since_read: u32,
+    /// Permits that are out: whose, which way, for how many bytes.
+    out: Vec<(u64, Direction, usize)>,
+    waiting: Vec<(u64, Direction, usize)>,
 }
 
 impl Model {
     fn count(&self, direction: Direction) -> usize {
-        self.out.iter().filter(|(_, other)| *other == direction).count()
+        self.out.iter().filter(|(_, other, _)| *other == direction).count()
+    }
+
+    fn may(&self, (_, direction, bytes): (u64, Direction, usize)) -> bool {
+        let reads = self.count(Read) > 0 || self.writes_since_read < WRITES_WITHOUT_READ;
+        let written: usize =
+            self.out.iter().filter(|(_, other, _)| *other == Write).map(|(.., bytes)| bytes).sum();
+        let crowded = written > 0 && written + bytes > WRITE_BYTES_BESIDE_READS;
+        self.out.len() < self.size
+            && self.count(direction) < self.size - self.reserve()
+            && !(direction == Write && reads && crowded)
     }
 
     fn reserve(&self) -> usize {
@@ -113,23 +150,27 @@ impl Model {
     }
 
     fn hand_out(&mut self) {
-        while self.out.len() < self.size {
-            let may = |(_, direction): &&(u64, Direction)| {
-                self.count(*direction) < self.size - self.reserve()
-            };
-            let first = self.waiting.iter().filter(may).min_by_key(|(number, direction)| {
-                (self.count(*direction) >= self.reserve(), *number)
+        loop {
+            let front = |direction| self.waiting.iter().find(|(_, other, _)| *other == direction);
+            let fronts = [Read, Write].into_iter().filter_map(front).copied();
+            let first = fronts.filter(|front| self.may(*front)).min_by_key(|front| {
+                let (number, direction, _) = *front;
+                (self.count(direction) >= self.reserve(), number)
             });
-            let Some(first) = first.copied() else { return };
+            let Some(first) = first else { return };
             self.waiting.retain(|waiting| *waiting != first);
             self.out.push(first);
+            self.writes_since_read = match first {
+                (_, Read, _) => 0,
+                (_, Write, _) => self.writes_since_read.saturating_add(1),
+            };
         }
     }
 }
 
 #[derive(Clone, Debug)]
 enum Step {
-    Enter(bool),
+    Enter(bool, usize),
     /// Drops the permit, or the place, of one of those who came.
     Leave(usize),
     Resize(usize),
@@ -137,7 +178,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        5 => any::<bool>().prop_map(Step::Enter),
+        5 => (any::<bool>(), 1usize..6).prop_map(|(read, mib)| Step::Enter(read, mib << 19)),
         4 => (0usize..64).prop_map(Step::Leave),
         1 => (1usize..12).prop_map(Step::Resize),
     ]
@@ -156,24 +197,26 @@ proptest! {
     #[test]
     fn as_the_model(steps in proptest::collection::vec((step(), any::<bool>()), 1..200)) {
         let limit = Limit::new(4);
-        let mut model = Model { size: 4, ..Model::default() };
+        let (out, waiting) = (Vec::new(), Vec::new());
+        let writes_since_read = WRITES_WITHOUT_READ;
+        let mut model = Model { size: 4, writes_since_read, out, waiting };
         let mut held: Vec<(u64, Direction, Held<'_>)> = Vec::new();
         for (number, (step, look)) in (0u64..).zip(steps) {
             match step {
-                Step::Enter(read) => {
+                Step::Enter(read, bytes) => {
                     let direction = if read { Read } else { Write };
-                    let mut enter: Waiting<'_> = Box::pin(limit.enter(direction));
+                    let mut enter: Waiting<'_> = Box::pin(limit.enter(direction, bytes));
                     let now = match enter.as_mut().now_or_never() {
                         Some(permit) => Held::Permit(permit),
                         None => Held::Waiting(enter),
                     };
                     held.push((number, direction, now));
-                    model.waiting.push((number, direction));
+                    model.waiting.push((number, direction, bytes));
                 }
                 Step::Leave(index) if !held.is_empty() => {
                     let (number, ..) = held.remove(index % held.len());
-                    model.waiting.retain(|(other, _)| *other != number);
-                    model.out.retain(|(other, _)| *other != number);
+                    model.waiting.retain(|(other, ..)| *other != number);
+                    model.out.retain(|(other, ..)| *other != number);
                 }
                 Step::Leave(_) => {}
                 Step::Resize(size) => {
@@ -191,13 +234,14 @@ proptest! {
                         *held = Held::Permit(permit);
                     }
                 }
-                let expected = model.out.iter().any(|(other, _)| other == number);
+                let expected = model.out.iter().any(|(other, ..)| other == number);
                 prop_assert_eq!(matches!(held, Held::Permit(_)), expected, "number {}", number);
             }
         }
         drop(held);
         let state = limit.lock();
         prop_assert_eq!((state.reads.out, state.writes.out), (0, 0));
+        prop_assert_eq!((state.reads.bytes, state.writes.bytes), (0, 0));
         prop_assert!(state.reads.waiting.is_empty() && state.writes.waiting.is_empty());
     }
 }
