@@ -34,6 +34,7 @@ mod null;
 pub mod pipeline;
 pub mod queue;
 pub mod repository;
+mod requests;
 mod rest;
 pub mod session;
 pub mod settings;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Keeps the agent from ever waiting for memory that waits for the agent.
+//! Keeps the agent from ever waiting for memory that waits for the agent, and for processors that
+//! are busy with those who wait for it.
 //!
 //! When the kernel is short of memory it writes dirty pages out, perhaps to a volume, and so
 //! through this process. Called from the main thread before there is any other: threads inherit
@@ -19,12 +20,16 @@ pub const STACK_BYTES: usize = 512 << 10;
 /// Files that may be open at a time: connections of 4,096 devices with a few to spare for each.
 const OPEN_FILES: u64 = 65_536;
 
+/// Priority: ahead of what has none of its own, as other daemons below file systems.
+const NICENESS: i32 = -10;
+
 /// Of `<linux/prctl.h>`; libc has it for Android alone.
 const PR_SET_IO_FLUSHER: i32 = 57;
 
 /// Prepares the process; `lock` says whether its memory is locked.
 pub fn prepare(lock: bool, oom_score_adj: i32) {
-    let steps: [(&str, io::Result<()>); 4] = [
+    let steps: [(&str, io::Result<()>); 5] = [
+        ("raise its priority", raise_priority()),
         ("raise the limit of open files", raise_open_files()),
         ("set oom_score_adj", fs::write("/proc/self/oom_score_adj", oom_score_adj.to_string())),
         ("become an I/O flusher", become_io_flusher()),
@@ -35,6 +40,14 @@ pub fn prepare(lock: bool, oom_score_adj: i32) {
             tracing::warn!("cannot {step}: {error}");
         }
     }
+}
+
+/// Whoever waits for a device waits for this process: it should not stand behind them.
+fn raise_priority() -> io::Result<()> {
+    let this = 0;
+    // SAFETY: The call takes numbers alone.
+    let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, this, NICENESS) };
+    Ok(Errno::result(result).map(drop)?)
 }
 
 fn raise_open_files() -> io::Result<()> {

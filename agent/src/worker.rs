@@ -13,10 +13,8 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::future::Future;
 use std::os::unix::thread::JoinHandleExt;
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -24,24 +22,21 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{io, mem};
 
-use futures_util::future::LocalBoxFuture;
-use futures_util::stream::FuturesUnordered;
-use futures_util::StreamExt;
 use nix::sys::pthread::pthread_kill;
 use nix::sys::signal::{sigaction, SaFlags, SigAction, SigHandler, SigSet, Signal};
-use srb_proto::descriptor::{Op, Submission};
+use srb_proto::descriptor::Op;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 use tokio::time::{interval, Interval, MissedTickBehavior};
 
-use crate::errors::RequestError;
 use crate::failures::{Failures, LogLimit};
 use crate::mapping::{Channel, Doorbell};
 use crate::memory::STACK_BYTES;
 use crate::metrics::{Clock, Moment};
 use crate::pipeline::Pipeline;
-use crate::queue::{Device, Fetched, Outcome, Queue};
+use crate::queue::{Device, Outcome, Queue};
 use crate::repository::Repository;
+use crate::requests::{Finished, Requests};
 use crate::session::{Bell, Ended, Port};
 
 /// Futures that may finish before their completions are announced.
@@ -232,65 +227,12 @@ impl Worker {
     }
 }
 
-/// A request on its way, and the device whose window it uses.
-struct Request {
-    device: u32,
-    submission: Submission,
-    offset: u64,
-    transfer: LocalBoxFuture<'static, Result<(), RequestError>>,
-}
-
-struct Finished {
-    device: u32,
-    submission: Submission,
-    offset: u64,
-    result: Result<(), RequestError>,
-}
-
-impl Future for Request {
-    type Output = Finished;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Finished> {
-        let Self { device, submission, offset, .. } = *self;
-        self.transfer.as_mut().poll(cx).map(|result| Finished {
-            device,
-            submission,
-            offset,
-            result,
-        })
-    }
-}
-
-impl Request {
-    fn new(queue: &Queue, fetched: Fetched, pipeline: &Rc<Pipeline>) -> Self {
-        let Fetched { submission, offset } = fetched;
-        let (pipeline, windows) = (Rc::clone(pipeline), Rc::clone(queue.windows()));
-        let (device, number) = (Arc::clone(queue.device()), queue.number());
-        let transfer = Box::pin(async move {
-            let repeated = submission.repeated;
-            let (len, tag) = (submission.len as usize, submission.tag.index());
-            // INVARIANT: `Queue::fetch` has seen that the tag has a window.
-            let Some(window) = windows.get(tag) else { return Ok(()) };
-            let counters = device.counters.get(number);
-            let progress = counters.and_then(|counters| counters.tags.progress(submission.tag));
-            let volume = &device.volume;
-            match submission.op {
-                Op::Write => {
-                    pipeline.write_observed(volume, offset, window, len, repeated, progress).await
-                }
-                _ => pipeline.read_observed(volume, offset, window, len, progress).await,
-            }
-        });
-        Self { device: queue.device().index, submission, offset, transfer }
-    }
-}
-
 struct State {
     /// By index of the device.
     queues: Vec<Option<Box<Queue>>>,
     ready: VecDeque<u32>,
     dirty: Vec<u32>,
-    requests: FuturesUnordered<Request>,
+    requests: Requests,
     pipeline: Rc<Pipeline>,
     failures: Arc<Failures>,
     limit: LogLimit,
@@ -320,7 +262,7 @@ impl State {
             queues: Vec::new(),
             ready: VecDeque::new(),
             dirty: Vec::new(),
-            requests: FuturesUnordered::new(),
+            requests: Requests::default(),
             pipeline: Pipeline::new(shared.repository),
             failures: shared.failures,
             limit: LogLimit::default(),
@@ -350,7 +292,7 @@ impl State {
             let Some(Some(queue)) = self.queues.get_mut(index as usize) else { continue };
             let (pipeline, requests) = (&self.pipeline, &self.requests);
             let round = queue.fetch(pipeline, &self.clock, self.now, |queue, fetched| {
-                requests.push(Request::new(queue, fetched, pipeline));
+                requests.push(queue, fetched, pipeline);
             })?;
             queue.is_ready = round.more;
             if round.more {
@@ -383,7 +325,7 @@ impl State {
         let mut finishes = 0usize;
         if !self.requests.is_empty() {
             self.now = self.clock.now();
-            while let Poll::Ready(Some(finished)) = self.requests.poll_next_unpin(cx) {
+            while let Some(finished) = self.requests.poll_finished(cx) {
                 self.finish(finished);
                 finishes = finishes.saturating_add(1);
                 if finishes == FINISHES_PER_TURN {
@@ -484,8 +426,7 @@ impl State {
         let Some(queue) = self.queues.get_mut(index as usize).and_then(Option::take) else {
             return;
         };
-        self.requests =
-            mem::take(&mut self.requests).into_iter().filter(|r| r.device != index).collect();
+        self.requests.forget(index);
         self.ready.retain(|ready| *ready != index);
         self.dirty.retain(|dirty| *dirty != index);
         drop(queue);
@@ -495,7 +436,7 @@ impl State {
         self.abandoned = true;
         self.ready.clear();
         self.dirty.clear();
-        self.requests = FuturesUnordered::new();
+        self.requests = Requests::default();
     }
 
     /// Whether nothing but submissions and orders can come: no request is under way, and there

@@ -23,7 +23,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 /// Bytes that the writes at the servers may have while there are reads.
-const WRITE_BYTES_BESIDE_READS: usize = 4 << 20;
+const WRITE_BYTES_BESIDE_READS: usize = 2 << 20;
 /// Writes without a read between them, after which there are no reads to mind any more.
 const WRITES_WITHOUT_READ: u32 = 32;
 

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The requests that a data worker has under way.
+//!
+//! Before: the worker has fetched a submission that needs waiting. After: [`crate::pipeline`], whose
+//! future is polled here; the worker completes what has finished. Belongs to the worker's thread.
+//!
+//! Reads and writes are apart, so that a turn looks at reads first: to send a megabyte takes as long
+//! as a hundred small answers.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::StreamExt;
+use srb_proto::descriptor::{Op, Submission};
+
+use crate::errors::RequestError;
+use crate::pipeline::Pipeline;
+use crate::queue::{Fetched, Queue};
+
+/// The requests.
+#[derive(Default)]
+pub(crate) struct Requests {
+    reads: FuturesUnordered<Request>,
+    writes: FuturesUnordered<Request>,
+}
+
+impl Requests {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.reads.is_empty() && self.writes.is_empty()
+    }
+
+    /// Sends a request on its way; it begins when it is polled.
+    pub(crate) fn push(&self, queue: &Queue, fetched: Fetched, pipeline: &Rc<Pipeline>) {
+        let request = Request::new(queue, fetched, pipeline);
+        match request.submission.op {
+            Op::Write => self.writes.push(request),
+            _ => self.reads.push(request),
+        }
+    }
+
+    /// One that has finished; reads first.
+    pub(crate) fn poll_finished(&mut self, cx: &mut Context<'_>) -> Option<Finished> {
+        let Self { reads, writes } = self;
+        for requests in [reads, writes] {
+            if let Poll::Ready(Some(finished)) = requests.poll_next_unpin(cx) {
+                return Some(finished);
+            }
+        }
+        None
+    }
+
+    /// Drops a device's requests, with the connections that they use.
+    pub(crate) fn forget(&mut self, device: u32) {
+        for requests in [&mut self.reads, &mut self.writes] {
+            let all = std::mem::take(requests);
+            *requests = all.into_iter().filter(|request| request.device != device).collect();
+        }
+    }
+}
+
+/// A request on its way, and the device whose window it uses.
+struct Request {
+    device: u32,
+    submission: Submission,
+    offset: u64,
+    transfer: LocalBoxFuture<'static, Result<(), RequestError>>,
+}
+
+/// What became of a request.
+pub(crate) struct Finished {
+    pub(crate) device: u32,
+    pub(crate) submission: Submission,
+    /// In bytes.
+    pub(crate) offset: u64,
+    pub(crate) result: Result<(), RequestError>,
+}
+
+impl Future for Request {
+    type Output = Finished;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Finished> {
+        let Self { device, submission, offset, .. } = *self;
+        self.transfer.as_mut().poll(cx).map(|result| Finished {
+            device,
+            submission,
+            offset,
+            result,
+        })
+    }
+}
+
+impl Request {
+    fn new(queue: &Queue, fetched: Fetched, pipeline: &Rc<Pipeline>) -> Self {
+        let Fetched { submission, offset } = fetched;
+        let (pipeline, windows) = (Rc::clone(pipeline), Rc::clone(queue.windows()));
+        let (device, number) = (Arc::clone(queue.device()), queue.number());
+        let transfer = Box::pin(async move {
+            let repeated = submission.repeated;
+            let (len, tag) = (submission.len as usize, submission.tag.index());
+            // INVARIANT: `Queue::fetch` has seen that the tag has a window.
+            let Some(window) = windows.get(tag) else { return Ok(()) };
+            let counters = device.counters.get(number);
+            let progress = counters.and_then(|counters| counters.tags.progress(submission.tag));
+            let volume = &device.volume;
+            match submission.op {
+                Op::Write => {
+                    pipeline.write_observed(volume, offset, window, len, repeated, progress).await
+                }
+                _ => pipeline.read_observed(volume, offset, window, len, progress).await,
+            }
+        });
+        Self { device: queue.device().index, submission, offset, transfer }
+    }
+}
