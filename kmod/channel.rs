@@ -99,6 +99,10 @@ struct State {
     retired: Option<Link>,
     slots: KVec<Slot>,
     active: u32,
+    /// Completions that were ignored.
+    stale: log::Limit,
+    /// Completions that made no sense.
+    nonsense: log::Limit,
     /// Windows are being given back: no slot may be taken.
     reclaiming: bool,
     idle_rounds: u32,
@@ -164,6 +168,8 @@ impl Channel {
             retired: None,
             slots,
             active: 0,
+            stale: log::Limit::default(),
+            nonsense: log::Limit::default(),
             reclaiming: false,
             idle_rounds: 0,
         };
@@ -288,14 +294,23 @@ impl Channel {
             }
         }
         if stale > 0 {
+            self.note_stale(stale);
+        }
+        Ok(applied)
+    }
+
+    /// Counts completions that were ignored, and logs them now and then: an agent can make any
+    /// number of them.
+    fn note_stale(&self, count: u32) {
+        let total = self.state.lock().stale.pass(count);
+        if let Some(total) = total {
             log::warning!(
                 "device {} queue {}: {} late or repeated completions ignored\n",
                 self.device,
                 self.queue,
-                stale
+                total
             );
         }
-        Ok(applied)
     }
 
     /// Takes one entry from the completion ring and claims the request that it answers.
@@ -337,14 +352,18 @@ impl Channel {
                 Err(Error::from_errno(completion.status))
             }
             _ => {
-                log::error!(
-                    "device {} queue {}: the agent answered {} bytes with status {} and {} bytes\n",
-                    self.device,
-                    self.queue,
-                    bytes,
-                    completion.status,
-                    completion.len
-                );
+                let nonsense = self.state.lock().nonsense.pass(1);
+                if let Some(count) = nonsense {
+                    log::error!(
+                        "device {} queue {}: {} bad answers, as status {} with {} of {} bytes\n",
+                        self.device,
+                        self.queue,
+                        count,
+                        completion.status,
+                        completion.len,
+                        bytes
+                    );
+                }
                 Err(EIO)
             }
         };

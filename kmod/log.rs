@@ -2,6 +2,8 @@
 //! Log lines that obey a level: the module's (`/sys/module/srb/parameters/debug`) or a device's
 //! (`srb_debug`).
 
+use kernel::time::{Delta, Instant, Monotonic};
+
 /// Logs at a level from 0 (emergency) to 7 (debug) if `$limit` lets it through.
 macro_rules! log_at {
     ($limit:expr, $level:literal, $print:ident, $($arg:tt)*) => {
@@ -41,6 +43,30 @@ macro_rules! device_warning {
 }
 
 pub(crate) use {device_info, device_warning, error, info, log_at, warning};
+
+/// Lets something be logged once in a while: an agent can cause any number of it.
+#[derive(Default)]
+pub(crate) struct Limit {
+    /// What was not logged yet.
+    count: u32,
+    last: Option<Instant<Monotonic>>,
+}
+
+impl Limit {
+    /// How often a limit lets something pass.
+    const PERIOD: Delta = Delta::from_secs(1);
+
+    /// Counts `count` more of it. Gives how many there were since the last line, if there is to be
+    /// one now.
+    pub(crate) fn pass(&mut self, count: u32) -> Option<u32> {
+        self.count = self.count.saturating_add(count);
+        if self.last.is_some_and(|last| last.elapsed() < Self::PERIOD) {
+            return None;
+        }
+        self.last = Some(Instant::now());
+        Some(core::mem::take(&mut self.count))
+    }
+}
 
 /// Text from outside, printable: what is not printable ASCII becomes `?`.
 pub(crate) struct Printable<'a>(pub(crate) &'a [u8]);

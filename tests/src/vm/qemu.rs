@@ -159,7 +159,9 @@ fn arguments(options: &Options, accel: Accel, dir: &RunDir) -> Vec<OsString> {
 fn kernel_command_line(job: &Job) -> String {
     // A panic reboots at once, which with -no-reboot ends QEMU. A slow host must not look like a
     // stall, nor like a clock that cannot be trusted.
-    let common = "console=ttyS0 panic=-1 quiet tsc=reliable rcupdate.rcu_cpu_stall_timeout=120";
+    // Tests look at the whole log of what they did.
+    let common = "console=ttyS0 panic=-1 quiet tsc=reliable rcupdate.rcu_cpu_stall_timeout=120 \
+                  log_buf_len=2M";
     match job {
         Job::Run(_) => format!("{common} srb.mode=run"),
         Job::Shell => format!("{common} srb.mode=shell{}", window()),
