@@ -106,6 +106,11 @@ impl Worker {
         self.wakeup.notify_all();
     }
 
+    /// Whether its thread has said that it sleeps, and nobody has woken it since.
+    fn is_asleep(&self) -> bool {
+        self.memory.sleeper().is_some_and(|sleeper| sleeper.is_asleep())
+    }
+
     fn has_work(&self) -> bool {
         self.memory.submit_set().is_some_and(|set| !set.is_empty())
     }
@@ -292,10 +297,12 @@ impl Session {
         let applied = self.reap(worker)?;
         if how & ENTER_WAIT != 0 {
             // A waker passes the gate after it has made work and before it notifies; so either this
-            // loop's look, under the gate, sees the work, or the sleeper is on the wait queue when
-            // the notification comes.
+            // look, under the gate, sees the work, or the sleeper is on the wait queue when the
+            // notification comes.
             let mut gate = worker.gate.lock();
-            while !worker.has_work() && !self.has_ended() {
+            // Once: who was woken is not marked as asleep any more, and nobody would wake it again.
+            // There may be no work then, if the agent took it before a slow producer came to wake.
+            if !worker.has_work() && !self.has_ended() {
                 if worker.wakeup.wait_interruptible(&mut gate) {
                     return Err(EINTR);
                 }
@@ -331,14 +338,16 @@ impl Session {
         Ok(applied)
     }
 
-    /// For poll(2): whether a worker's thread has something to do.
+    /// For poll(2): whether a worker's thread has something to do, or was woken. The latter without
+    /// the former happens when the agent took the work before a slow producer came to wake: the
+    /// thread must then mark itself as asleep again before it sleeps, or nobody wakes it any more.
     pub(crate) fn poll(&self, number: u32, waiting: Waiting<'_>) -> Result<bool> {
         let worker = self.worker(number).ok_or(EINVAL)?;
         waiting.on(&worker.wakeup);
         if self.has_ended() {
             return Err(ESHUTDOWN);
         }
-        Ok(worker.has_work())
+        Ok(worker.has_work() || !worker.is_asleep())
     }
 
     /// What lies at an offset of the control device, if this session may map it.

@@ -118,6 +118,15 @@ impl<'a, W: Word> Sleeper<'a, W> {
         false
     }
 
+    /// For a waiter on the receiver's behalf: whether it sleeps and nobody has come to wake it.
+    ///
+    /// A waiter that was woken must return to the receiver even if it finds no work: the flag is
+    /// cleared, so nobody would wake it a second time.
+    #[must_use]
+    pub fn is_asleep(&self) -> bool {
+        self.sleeping.load_relaxed() != 0
+    }
+
     /// For the receiver: says that it is awake, and needs no wake-up for work that comes from now
     /// on.
     pub fn awake(&self) {

@@ -79,7 +79,7 @@ fn on_a_fresh_file() -> TestResult {
     let fresh = Control::open()?;
     for (field, wrong) in [
         ("magic", Hello { magic: MAGIC ^ 1, ..hello() }),
-        ("flags", Hello { flags: 1, ..hello() }),
+        ("flags", Hello { flags: 2, ..hello() }),
         ("reserved", Hello { reserved: 7, ..hello() }),
     ] {
         let mut wrong = wrong;
