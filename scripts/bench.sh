@@ -4,6 +4,8 @@
 # machine; with the programs as they are shipped.
 # usage: bench.sh                     all; leaves target/results/bench.json and docs/benchmarks
 #        bench.sh quick               srb's own rates, beside those in docs/benchmarks
+#        bench.sh only PART...        parts of the full run (null_blk, ublk, nbd, ring_null, http,
+#                                     agent_rss, scale), beside those in docs/benchmarks
 #        bench.sh profile PATH JOB    where instructions go: PATH null or http, JOB randread_4k_qd32
 . "$(dirname "$0")/lib.sh"
 
@@ -42,10 +44,17 @@ case $MODE in
         in_vm "$RESULTS/bench-quick.records" 15 guest --quick || STATUS=$?
         report compare "$RESULTS/bench-quick.records"
         ;;
+    only)
+        shift
+        [[ " $* " != *" ublk "* ]] || SRB_VM_EXTRA=$("$ROOT/scripts/rublk.sh")
+        export SRB_VM_EXTRA=${SRB_VM_EXTRA:-}
+        in_vm "$RESULTS/bench-only.records" 60 guest "$@" || STATUS=$?
+        report compare "$RESULTS/bench-only.records"
+        ;;
     profile)
         [ $# = 3 ] || die "usage: bench.sh profile null|http JOB"
         in_vm "$RESULTS/profile-$2-$3.txt" 20 profile "$2" "$3" || STATUS=$?
         ;;
-    *) die "usage: bench.sh [quick | profile null|http JOB]" ;;
+    *) die "usage: bench.sh [quick | only PART... | profile null|http JOB]" ;;
 esac
 exit $STATUS

@@ -39,10 +39,14 @@ impl Scope {
     }
 }
 
-/// Measures, and prints a record a line; returns whether nothing is missing.
+/// The parts of a full run.
+pub const PARTS: [&str; 7] = ["null_blk", "ublk", "nbd", "ring_null", "http", "agent_rss", "scale"];
+
+/// Measures, or only these of [`PARTS`], and prints a record a line; returns whether nothing is
+/// missing.
 #[must_use]
-pub fn run(scope: Scope) -> bool {
-    let mut run = Run { scope, missing: 0 };
+pub fn run(scope: Scope, only: Option<Vec<String>>) -> bool {
+    let mut run = Run { scope, only, missing: 0 };
     if scope == Scope::Quick {
         run.group("ring_null", Run::ring_null);
         run.group("http", Run::http);
@@ -82,12 +86,16 @@ pub fn profile(shape: Shape, http: bool) -> TestResult<String> {
 
 struct Run {
     scope: Scope,
+    only: Option<Vec<String>>,
     missing: u32,
 }
 
 impl Run {
-    /// Runs a part; what it leaves behind is removed.
+    /// Runs a part, if it is wanted; what it leaves behind is removed.
     fn group(&mut self, name: &str, part: impl FnOnce(&mut Self) -> TestResult) {
+        if self.only.as_ref().is_some_and(|only| !only.iter().any(|wanted| wanted == name)) {
+            return;
+        }
         println!("{name} ...");
         if let Err(why) = part(self) {
             self.missing(name, &why);

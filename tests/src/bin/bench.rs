@@ -27,6 +27,9 @@ enum Action {
     Guest {
         #[arg(long)]
         quick: bool,
+        /// Parts of the full run instead of all of it
+        #[arg(value_parser = PossibleValuesParser::new(guest::PARTS), conflicts_with = "quick")]
+        only: Vec<String>,
     },
     /// In the VM: show where the instructions of a job go
     Profile {
@@ -85,9 +88,10 @@ fn main() -> ExitCode {
 
 fn run(action: Action) -> Result<bool, Box<dyn Error>> {
     match action {
-        Action::Guest { quick } => {
+        Action::Guest { quick, only } => {
             in_vm()?;
-            Ok(guest::run(if quick { Scope::Quick } else { Scope::Full }))
+            let only = (!only.is_empty()).then_some(only);
+            Ok(guest::run(if quick { Scope::Quick } else { Scope::Full }, only))
         }
         Action::Profile { path, job } => {
             in_vm()?;
