@@ -27,10 +27,12 @@ pub enum Scope {
 }
 
 impl Scope {
-    fn timing(self) -> Timing {
-        match self {
-            Self::Full => jobs::FULL,
-            Self::Quick => jobs::QUICK,
+    fn timing(self, shape: Shape) -> Timing {
+        // Large requests get faster for a second or two, until sockets have their buffers.
+        if self == Self::Full || shape.is_large() {
+            jobs::FULL
+        } else {
+            jobs::QUICK
         }
     }
 
@@ -116,7 +118,7 @@ impl Run {
     fn all(&mut self, contender: &str, device: &Path) -> TestResult {
         for shape in self.scope.jobs() {
             let name = format!("{contender}_{}_iops", shape.name);
-            match shape.iops(device, self.scope.timing()) {
+            match shape.iops(device, self.scope.timing(shape)) {
                 Ok(iops) => emit(&Record::Figure(Figure::new(name, iops, "1/s"))),
                 Err(why) => self.missing(&name, &why),
             }
@@ -143,7 +145,7 @@ impl Run {
             return Ok(());
         }
         machine.stop_agent()?;
-        match server::limits(self.scope.timing()) {
+        match server::limits(jobs::FULL) {
             Ok(rates) => figures(
                 rates
                     .iter()

@@ -51,6 +51,11 @@ pub const SPAN_MIB: u64 = 256;
 const BOUND: Duration = Duration::from_secs(120);
 
 impl Shape {
+    /// Whether its requests are the largest.
+    pub(super) fn is_large(self) -> bool {
+        self.block == "1m"
+    }
+
     /// Whether a quick look has it too: one of the two at depth 1 says what a request costs alone.
     pub(super) fn is_main(self) -> bool {
         self.name != "randwrite_4k_qd1"
