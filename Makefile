@@ -34,6 +34,14 @@ vm-test: ## the tests in the VM only; TESTS=FILTER selects among them
 test-faults: ## fault campaigns in full, in VMs (FAULTS=CAMPAIGN, SEED=, ROUNDS=)
 	scripts/vm.sh faults $(FAULTS) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
+.PHONY: bench
+bench: ## measure srb and its peers in a VM; writes docs/benchmarks (root)
+	scripts/bench.sh
+
+.PHONY: bench-quick
+bench-quick: ## srb's own rates beside the recorded ones
+	scripts/bench.sh quick
+
 .PHONY: vm-shell
 vm-shell: ## a root shell in the VM, the module and the programs at hand
 	scripts/vm.sh shell

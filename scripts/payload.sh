@@ -22,9 +22,12 @@ exec 9>"$CACHE/locks/$(basename "$PAYLOAD")"
 flock 9
 rm -rf "$PAYLOAD.new"
 mkdir -p "$PAYLOAD.new/bin"
-for program in srb-agent srbctl srb-playground srb-guest-tests; do
+for program in srb-agent srbctl srb-playground srb-guest-tests srb-bench; do
     [ ! -x "$PROGRAMS/$program" ] || cp "$PROGRAMS/$program" "$PAYLOAD.new/bin/"
 done
+# Programs of others that are to be there as well.
+[ -z "${SRB_VM_EXTRA:-}" ] || find "$SRB_VM_EXTRA" -maxdepth 1 -type f -executable \
+    -exec cp {} "$PAYLOAD.new/bin/" \;
 strip --strip-debug "$PAYLOAD.new/bin/"* 2>/dev/null || true
 cp -L "$ROOT/target/kmod/srb.ko" "$ROOT/tests/guest/init" "$PAYLOAD.new/"
 [ ! -e "$ROOT/scripts/demo.sh" ] || cp "$ROOT/scripts/demo.sh" "$PAYLOAD.new/"

@@ -8,6 +8,8 @@
 
 PACKAGES=udev,kmod,procps,util-linux,fdisk,parted,lvm2,dmsetup,xfsprogs,e2fsprogs,btrfs-progs,fio
 PACKAGES+=,iproute2,strace,curl,busybox-static,xz-utils,psmisc,less
+# What `make bench` compares srb with, and profiles it with.
+PACKAGES+=,nbdkit,nbd-client,wrk,linux-perf
 
 make_rootfs() {
     step "rootfs: Debian $SUITE with disk tools" debian_tree "$1" "$PACKAGES"

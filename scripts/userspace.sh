@@ -9,7 +9,7 @@
 
 # Link-time optimisation would cost most of the time of each build here, and tests gain nothing by
 # it; SRB_VM_LTO='"thin"' is for those who measure what is shipped. Nobody debugs in the VM.
-PROGRAMS=(--bin srb-agent --bin srbctl --bin srb-playground --bin srb-guest-tests)
+PROGRAMS=(--bin srb-agent --bin srbctl --bin srb-playground --bin srb-guest-tests --bin srb-bench)
 
 make_vendor() {
     step "crates: fetching what Cargo.lock names" cargo vendor --quiet --locked --versioned-dirs \

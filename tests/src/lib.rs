@@ -4,8 +4,10 @@
 //! [`vm`] boots Debian's stock kernel in QEMU and runs one command there; it is what the binary
 //! `srb-vm` calls. [`guest`] is the frame of the tests that run in such a machine, as root, against
 //! a real module; the binary `srb-guest-tests` holds them. [`faults`] runs fault campaigns, most
-//! of which happen in there; the binary is `srb-faults`. Neither is of use to a running srb.
+//! of which happen in there; the binary is `srb-faults`. [`mod@bench`] measures srb and its peers;
+//! the binary is `srb-bench`. None of it is of use to a running srb.
 
+pub mod bench;
 pub mod faults;
 pub mod guest;
 pub mod vm;

@@ -57,6 +57,12 @@ impl Fio {
         self
     }
 
+    /// Its options, for a `fio` that something else starts.
+    #[must_use]
+    pub fn options(&self) -> &[String] {
+        &self.options
+    }
+
     /// Runs it, at most for `bound`.
     ///
     /// # Errors

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The jobs that every contender gets.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::guest::fio::Fio;
+use crate::guest::TestResult;
+
+/// One way to use a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Its name in figures.
+    pub name: &'static str,
+    rw: &'static str,
+    block: &'static str,
+    depth: u32,
+}
+
+const fn shape(name: &'static str, rw: &'static str, block: &'static str, depth: u32) -> Shape {
+    Shape { name, rw, block, depth }
+}
+
+/// All of them; each by one process with one io_uring, without the page cache.
+pub const ALL: [Shape; 6] = [
+    shape("randread_4k_qd1", "randread", "4k", 1),
+    shape("randwrite_4k_qd1", "randwrite", "4k", 1),
+    shape("randread_4k_qd32", "randread", "4k", 32),
+    shape("randwrite_4k_qd32", "randwrite", "4k", 32),
+    shape("read_1m_qd8", "read", "1m", 8),
+    shape("write_1m_qd8", "write", "1m", 8),
+];
+
+/// How long a job is measured, in the guest's time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// Before anything counts, in milliseconds.
+    pub warm_up_ms: u32,
+    /// What counts, in seconds.
+    pub measured_secs: u32,
+}
+
+/// For the figures that are recorded.
+pub const FULL: Timing = Timing { warm_up_ms: 500, measured_secs: 2 };
+/// For a quick look.
+pub const QUICK: Timing = Timing { warm_up_ms: 300, measured_secs: 1 };
+
+/// What of a device the jobs touch; every contender's is at least as large.
+pub const SPAN_MIB: u64 = 256;
+/// Slower than the slowest contender by far.
+const BOUND: Duration = Duration::from_secs(120);
+
+impl Shape {
+    /// Whether its requests are the largest.
+    pub(super) fn is_large(self) -> bool {
+        self.block == "1m"
+    }
+
+    /// Whether a quick look has it too: one of the two at depth 1 says what a request costs alone.
+    pub(super) fn is_main(self) -> bool {
+        self.name != "randwrite_4k_qd1"
+    }
+
+    /// The job on this device.
+    #[must_use]
+    pub fn fio(&self, device: &Path, timing: Timing) -> Fio {
+        Fio::new(device, self.rw, self.block)
+            .option("iodepth", self.depth)
+            .option("size", format!("{SPAN_MIB}m"))
+            .option("time_based", 1)
+            .option("ramp_time", format!("{}ms", timing.warm_up_ms))
+            .option("runtime", timing.measured_secs)
+    }
+
+    /// Runs it; the requests per second.
+    ///
+    /// # Errors
+    /// When fio fails, or one request did.
+    pub fn iops(&self, device: &Path, timing: Timing) -> TestResult<f64> {
+        let report = self.fio(device, timing).run(BOUND)?;
+        if report.errors > 0 {
+            return Err(format!("{} requests of {} failed", report.errors, self.name).into());
+        }
+        let iops = report.read.iops + report.write.iops;
+        if iops > 0.0 {
+            Ok(iops)
+        } else {
+            Err(format!("{}: no request ended", self.name).into())
+        }
+    }
+}
+
+/// The shape of this name.
+#[must_use]
+pub fn named(name: &str) -> Option<Shape> {
+    ALL.into_iter().find(|shape| shape.name == name)
+}
