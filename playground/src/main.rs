@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{ArgAction, Parser};
+use nix::libc;
 use srb_playground::{Config, Plan, Playground, Quirk};
 use tokio::signal::unix::{signal, SignalKind};
 use tracing::Level;
@@ -82,12 +83,29 @@ fn main() -> ExitCode {
         _ => Level::TRACE,
     };
     tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(level).init();
+    become_io_flusher();
     match run(options.into()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("srb-playground: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Of `<linux/prctl.h>`; libc has it for Android alone.
+const PR_SET_IO_FLUSHER: libc::c_int = 57;
+
+/// Where a device of this machine is served, its dirty pages are written through this process: it
+/// must not be held up, as a writer, until there are fewer of them.
+///
+/// Only root may. Without it, a machine that serves itself can come to a standstill when a lot is
+/// dirty; for any other machine it makes no difference.
+fn become_io_flusher() {
+    let (on, unused): (libc::c_ulong, libc::c_ulong) = (1, 0);
+    // SAFETY: The request takes numbers alone. Threads that are started later inherit it.
+    if unsafe { libc::prctl(PR_SET_IO_FLUSHER, on, unused, unused, unused) } != 0 {
+        tracing::debug!("not an I/O flusher: {}", io::Error::last_os_error());
     }
 }
 
