@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! How many requests of one volume are at the servers at a time; can be changed while they run.
 //!
-//! Shared by the workers of the volume's queues. Each direction may have all permits but a reserve
-//! that is kept for the other one, so that a flood of writes does not make reads wait behind it,
-//! nor the other way round. Whoever waits is served in order within its direction; between the
+//! Shared by the workers of the volume's queues. While there are requests of both directions, each
+//! may have all permits but a reserve that is kept for the other one, so that a flood of writes
+//! does not make reads wait behind it, nor the other way round. Whoever waits is served in order within its direction; between the
 //! directions, the one that has less than its reserve goes first, then who has waited longest.
 //!
 //! Permits count requests, and a large write keeps this machine, the network and the server as busy
@@ -24,8 +24,9 @@ use std::task::{Context, Poll, Waker};
 
 /// Bytes that the writes at the servers may have while there are reads.
 const WRITE_BYTES_BESIDE_READS: usize = 2 << 20;
-/// Writes without a read between them, after which there are no reads to mind any more.
-const WRITES_WITHOUT_READ: u32 = 32;
+/// Requests of one direction without one of the other between them, after which there are none of
+/// the other to mind any more.
+const ALONE: u32 = 32;
 
 /// What a permit is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,19 +47,19 @@ pub(crate) struct Limit {
 struct State {
     size: usize,
     next_ticket: u64,
-    /// Permits that were given to writes since one was given to a read.
-    writes_since_read: u32,
     reads: Lane,
     writes: Lane,
 }
 
 /// One direction.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Lane {
     /// Permits that are out.
     out: usize,
     /// What they are for.
     bytes: usize,
+    /// Permits that were given to the other direction since one was given to this.
+    since: u32,
     /// By ticket, which is also the order in which they came.
     waiting: VecDeque<Waiter>,
 }
@@ -93,9 +94,7 @@ impl Limit {
     pub(crate) fn new(size: usize) -> Self {
         let size = size.max(1);
         let (reads, writes) = (Lane::default(), Lane::default());
-        // Nobody has read yet.
-        let writes_since_read = WRITES_WITHOUT_READ;
-        let state = State { size, next_ticket: 0, writes_since_read, reads, writes };
+        let state = State { size, next_ticket: 0, reads, writes };
         Self { size: AtomicUsize::new(size), state: Mutex::new(state) }
     }
 
@@ -159,31 +158,32 @@ impl State {
 
     fn may_have_one(&self, direction: Direction, bytes: usize) -> bool {
         let out = self.reads.out.saturating_add(self.writes.out);
-        let lane = match direction {
-            Direction::Read => &self.reads,
-            Direction::Write => &self.writes,
+        let (lane, other) = match direction {
+            Direction::Read => (&self.reads, &self.writes),
+            Direction::Write => (&self.writes, &self.reads),
         };
+        let reserve = if other.is_about() { self.reserve() } else { 0 };
         out < self.size
-            && lane.out < self.size.saturating_sub(self.reserve())
+            && lane.out < self.size.saturating_sub(reserve)
             && (direction == Direction::Read || self.minds_reads(bytes))
     }
 
     /// Whether another write of so many bytes leaves room for reads.
     fn minds_reads(&self, bytes: usize) -> bool {
-        let reads = self.reads.out > 0 || self.writes_since_read < WRITES_WITHOUT_READ;
         // One write there may always be, however large.
-        !reads
+        !self.reads.is_about()
             || self.writes.out == 0
             || self.writes.bytes.saturating_add(bytes) <= WRITE_BYTES_BESIDE_READS
     }
 
     /// Counts a permit that is given.
     fn count(&mut self, direction: Direction, bytes: usize) {
-        self.writes_since_read = match direction {
-            Direction::Read => 0,
-            Direction::Write => self.writes_since_read.saturating_add(1),
+        let (lane, other) = match direction {
+            Direction::Read => (&mut self.reads, &mut self.writes),
+            Direction::Write => (&mut self.writes, &mut self.reads),
         };
-        let lane = self.lane(direction);
+        other.since = other.since.saturating_add(1);
+        lane.since = 0;
         lane.out = lane.out.saturating_add(1);
         lane.bytes = lane.bytes.saturating_add(bytes);
     }
@@ -236,7 +236,19 @@ impl State {
     }
 }
 
+impl Default for Lane {
+    /// Of a direction of which there was nothing yet.
+    fn default() -> Self {
+        Self { out: 0, bytes: 0, since: ALONE, waiting: VecDeque::new() }
+    }
+}
+
 impl Lane {
+    /// Whether there are requests of this direction, or were a moment ago.
+    fn is_about(&self) -> bool {
+        self.out > 0 || !self.waiting.is_empty() || self.since < ALONE
+    }
+
     fn place(&mut self, ticket: u64) -> Option<&mut Waiter> {
         let index = self.index(ticket)?;
         self.waiting.get_mut(index)

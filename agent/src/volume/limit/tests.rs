@@ -16,9 +16,13 @@ fn free(limit: &Limit, direction: Direction) -> usize {
 
 #[test]
 fn each_direction_may_have_all_but_the_reserve_of_the_other() {
-    for (size, most) in [(1, 1), (2, 1), (3, 2), (4, 3), (8, 6), (9, 7), (64, 48)] {
+    for (size, most) in [(1, 1), (2, 1), (3, 2), (4, 3), (8, 6), (9, 7), (32, 24)] {
         let limit = Limit::new(size);
-        assert_eq!((free(&limit, Read), free(&limit, Write)), (most, most), "of {size}");
+        assert_eq!(free(&limit, Read), size, "nobody writes, of {size}");
+        drop(limit.enter(Write, 1).now_or_never());
+        drop(limit.enter(Read, 1).now_or_never());
+        assert_eq!(free(&limit, Write), most, "of {size}");
+        drop(limit.enter(Read, 1).now_or_never());
         let writes: Vec<_> = std::iter::from_fn(|| limit.enter(Write, 1).now_or_never()).collect();
         assert_eq!(free(&limit, Read), size - writes.len(), "beside writes, of {size}");
     }
@@ -27,6 +31,7 @@ fn each_direction_may_have_all_but_the_reserve_of_the_other() {
 #[test]
 fn grows_and_shrinks_while_permits_are_out() {
     let limit = Limit::new(8);
+    drop(limit.enter(Read, 1).now_or_never());
     let mut out: Vec<_> = (0..6).filter_map(|_| limit.enter(Write, 1).now_or_never()).collect();
     assert_eq!((out.len(), free(&limit, Write), free(&limit, Read)), (6, 0, 2));
     limit.resize(4);
@@ -95,7 +100,7 @@ fn beside_reads_writes_have_few_bytes() {
     let limit = Limit::new(32);
     let large = 1 << 20;
     let writes = || std::iter::from_fn(|| limit.enter(Write, large).now_or_never());
-    assert_eq!(writes().collect::<Vec<_>>().len(), 24, "nobody reads");
+    assert_eq!(writes().collect::<Vec<_>>().len(), 32, "nobody reads");
     let read = limit.enter(Read, 4096).now_or_never().expect("free");
     assert_eq!(writes().collect::<Vec<_>>().len(), 2, "a read is out");
     drop(read);
@@ -110,17 +115,18 @@ fn beside_reads_writes_have_few_bytes() {
     let huge = limit.enter(Write, usize::MAX).now_or_never();
     assert!(huge.is_some(), "one write there may always be");
     drop(huge);
-    for _ in 0..WRITES_WITHOUT_READ {
+    for _ in 0..ALONE {
         drop(limit.enter(Write, large).now_or_never());
     }
-    assert_eq!(writes().collect::<Vec<_>>().len(), 24, "reads have ended");
+    assert_eq!(writes().collect::<Vec<_>>().len(), 32, "reads have ended");
 }
 
 /// What the module's description says, without any cleverness.
 #[derive(Debug)]
 struct Model {
     size: usize,
-    writes_since_read: u32,
+    /// Permits given to the other direction since the last to reads, and to writes.
+    since: [u32; 2],
     /// Permits that are out: whose, which way, for how many bytes.
     out: Vec<(u64, Direction, usize)>,
     waiting: Vec<(u64, Direction, usize)>,
@@ -132,12 +138,18 @@ impl Model {
     }
 
     fn may(&self, (_, direction, bytes): (u64, Direction, usize)) -> bool {
-        let reads = self.count(Read) > 0 || self.writes_since_read < WRITES_WITHOUT_READ;
+        let waits = |direction| self.waiting.iter().any(|(_, other, _)| *other == direction);
+        let about = |direction: Direction| {
+            self.count(direction) > 0 || waits(direction) || self.since[direction as usize] < ALONE
+        };
+        let reads = about(Read);
+        let other = if direction == Read { Write } else { Read };
+        let reserve = if about(other) { self.reserve() } else { 0 };
         let written: usize =
             self.out.iter().filter(|(_, other, _)| *other == Write).map(|(.., bytes)| bytes).sum();
         let crowded = written > 0 && written + bytes > WRITE_BYTES_BESIDE_READS;
         self.out.len() < self.size
-            && self.count(direction) < self.size - self.reserve()
+            && self.count(direction) < self.size - reserve
             && !(direction == Write && reads && crowded)
     }
 
@@ -160,10 +172,14 @@ impl Model {
             let Some(first) = first else { return };
             self.waiting.retain(|waiting| *waiting != first);
             self.out.push(first);
-            self.writes_since_read = match first {
-                (_, Read, _) => 0,
-                (_, Write, _) => self.writes_since_read.saturating_add(1),
+            let (_, direction, _) = first;
+            let [to_reads, to_writes] = &mut self.since;
+            let (own, other) = match direction {
+                Read => (to_reads, to_writes),
+                Write => (to_writes, to_reads),
             };
+            *own = 0;
+            *other = other.saturating_add(1);
         }
     }
 }
@@ -198,8 +214,7 @@ proptest! {
     fn as_the_model(steps in proptest::collection::vec((step(), any::<bool>()), 1..200)) {
         let limit = Limit::new(4);
         let (out, waiting) = (Vec::new(), Vec::new());
-        let writes_since_read = WRITES_WITHOUT_READ;
-        let mut model = Model { size: 4, writes_since_read, out, waiting };
+        let mut model = Model { size: 4, since: [ALONE; 2], out, waiting };
         let mut held: Vec<(u64, Direction, Held<'_>)> = Vec::new();
         for (number, (step, look)) in (0u64..).zip(steps) {
             match step {

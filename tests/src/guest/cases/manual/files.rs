@@ -21,9 +21,14 @@ const CLASS_FILES: [(&str, u32); 9] = [
     ("attach", 0o600),
     ("detach", 0o600),
 ];
-const DISK_FILES: [(&str, u32); 4] =
-    [("srb_debug", 0o644), ("srb_urls", 0o444), ("srb_name", 0o444), ("srb_size", 0o444)];
-const PARAMETERS: [(&str, u32); 7] = [
+const DISK_FILES: [(&str, u32); 5] = [
+    ("srb_debug", 0o644),
+    ("srb_policy", 0o644),
+    ("srb_urls", 0o444),
+    ("srb_name", 0o444),
+    ("srb_size", 0o444),
+];
+const PARAMETERS: [(&str, u32); 8] = [
     ("debug", 0o644),
     ("srb_log", 0o644),
     ("req_timeout", 0o644),
@@ -31,6 +36,7 @@ const PARAMETERS: [(&str, u32); 7] = [
     ("server_conn_timeout", 0o644),
     ("thread_pool_size", 0o444),
     ("agent_grace", 0o644),
+    ("policy", 0o644),
 ];
 const BOUND: Duration = Duration::from_secs(20);
 

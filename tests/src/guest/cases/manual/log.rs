@@ -71,7 +71,7 @@ fn a_failure_at_the_servers_is_one_line_with_each_answer() -> TestResult {
     let machine = machine_at(&failing, &[("nb_req_retries", 3)])?;
     let refusing = "http://127.0.0.1:1";
     done("add_urls", refusing);
-    let answers = [&failing.url(), "503", refusing, "refused the connection", "4 tries"];
+    let answers = [&failing.url(), "503", refusing, "refused the connection", "8 tries"];
     one_line("attach", "vol1 disk1", Errno::EIO, &[&["vol1"], &answers[..]].concat())?;
     let (_, lines) = logged(|| super::read_class("volumes"))?;
     assert_eq!(lines.len(), 1, "{lines:?}");
