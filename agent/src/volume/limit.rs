@@ -3,8 +3,9 @@
 //!
 //! Shared by the workers of the volume's queues. While there are requests of both directions, each
 //! may have all permits but a reserve that is kept for the other one, so that a flood of writes
-//! does not make reads wait behind it, nor the other way round. Whoever waits is served in order within its direction; between the
-//! directions, the one that has less than its reserve goes first, then who has waited longest.
+//! does not make reads wait behind it, nor the other way round. Whoever waits is served in order
+//! within its direction; between the directions, the one that has less than its reserve goes first,
+//! then who has waited longest.
 //!
 //! Permits count requests, and a large write keeps this machine, the network and the server as busy
 //! as a hundred small reads. So while there are reads, the writes that are out have few bytes: a
