@@ -293,24 +293,16 @@ impl Channel {
                 Reaped::Nothing => break,
             }
         }
-        if stale > 0 {
-            self.note_stale(stale);
-        }
-        Ok(applied)
-    }
-
-    /// Counts completions that were ignored, and logs them now and then: an agent can make any
-    /// number of them.
-    fn note_stale(&self, count: u32) {
-        let total = self.state.lock().stale.pass(count);
-        if let Some(total) = total {
+        let told = if stale > 0 { self.state.lock().stale.pass(stale) } else { None };
+        if let Some(count) = told {
             log::warning!(
                 "device {} queue {}: {} late or repeated completions ignored\n",
                 self.device,
                 self.queue,
-                total
+                count
             );
         }
+        Ok(applied)
     }
 
     /// Takes one entry from the completion ring and claims the request that it answers.
@@ -346,9 +338,12 @@ impl Channel {
 
     fn apply(&self, answer: Answer) {
         let Answer { tag, sent: Sent { request, direction, bytes }, completion, memory } = answer;
+        // An answer that makes no sense is no word of a server's, whatever else it says.
+        let mut may_pass = false;
         let mut result = match completion.status {
             0 if completion.len as usize == bytes => Ok(()),
             _ if completion.status_is_valid() && completion.status != 0 => {
+                may_pass = completion.transient;
                 Err(Error::from_errno(completion.status))
             }
             _ => {
@@ -374,7 +369,7 @@ impl Channel {
             self.state.lock().release(tag);
         }
         match result {
-            Err(error) if completion.transient => self.hold_or_end(request, error),
+            Err(error) if may_pass => self.hold_or_end(request, error),
             result => {
                 self.fate.answered();
                 request.end(result);

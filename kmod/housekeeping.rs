@@ -8,11 +8,11 @@ use crate::{ffi::work, log, params, registry, session};
 use kernel::{
     impl_has_delayed_work, new_delayed_work,
     prelude::*,
-    sync::{Arc, SetOnce},
+    sync::Arc,
     workqueue::{DelayedWork, WorkItem},
 };
 
-static ROUNDS: SetOnce<Arc<Rounds>> = SetOnce::new();
+static ROUNDS: work::Place<Rounds> = work::Place::empty();
 
 /// The work item.
 #[pin_data]
@@ -58,24 +58,31 @@ fn expire() {
     }
 }
 
-/// Makes the work item. Called once.
-pub(crate) fn init() -> Result {
-    let rounds =
-        Arc::pin_init(pin_init!(Rounds { work <- new_delayed_work!("srb::rounds") }), GFP_KERNEL)?;
-    ROUNDS.populate(rounds);
-    Ok(())
+/// The work item; dropping it ends the rounds.
+pub(crate) struct Housekeeping(());
+
+impl Housekeeping {
+    /// Makes the work item. Called once.
+    pub(crate) fn new() -> Result<Self> {
+        ROUNDS.fill(Arc::pin_init(
+            pin_init!(Rounds { work <- new_delayed_work!("srb::rounds") }),
+            GFP_KERNEL,
+        )?);
+        Ok(Self(()))
+    }
+}
+
+impl Drop for Housekeeping {
+    fn drop(&mut self) {
+        if let Some(rounds) = ROUNDS.take() {
+            work::cancel_delayed(&rounds);
+        }
+    }
 }
 
 /// Sees to it that rounds are made. Called when a device is attached or an agent has gone.
 pub(crate) fn start() {
-    if let Some(rounds) = ROUNDS.as_ref() {
-        work::enqueue_in_a_second(rounds.clone());
-    }
-}
-
-/// Ends the rounds, at the module's end.
-pub(crate) fn stop() {
-    if let Some(rounds) = ROUNDS.as_ref() {
-        work::cancel_delayed(rounds);
+    if let Some(rounds) = ROUNDS.get() {
+        work::enqueue_in_a_second(rounds);
     }
 }

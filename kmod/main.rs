@@ -54,6 +54,7 @@ const VERSION_TEXT: &str = "version=0.1.0\0";
 struct Srb {
     class: Option<ffi::sysfs::Registration>,
     // Dropped in this order, after `drop` has detached everything.
+    _rounds: housekeeping::Housekeeping,
     _memory: pressure::Reserve,
     _work: ffi::work::WorkQueue,
     _control: ffi::chardev::Registration,
@@ -72,13 +73,19 @@ impl kernel::Module for Srb {
         // SAFETY: As above.
         unsafe { pressure::init() };
         let work = ffi::work::WorkQueue::new()?;
-        housekeeping::init()?;
+        let rounds = housekeeping::Housekeeping::new()?;
         let memory = pressure::Reserve::new()?;
         let control = ffi::chardev::Registration::new()?;
         let class = ffi::sysfs::Registration::new()?;
         params::loaded(true);
         log::info!("loaded, ABI version {}\n", proto::layout::ABI_VERSION);
-        Ok(Self { class: Some(class), _memory: memory, _work: work, _control: control })
+        Ok(Self {
+            class: Some(class),
+            _rounds: rounds,
+            _memory: memory,
+            _work: work,
+            _control: control,
+        })
     }
 }
 
@@ -88,7 +95,6 @@ impl Drop for Srb {
         control::shut_down();
         drop(self.class.take());
         commands::detach_all();
-        housekeeping::stop();
         while ffi::disk::live() > 0 {
             // The kernel frees a disk a moment after its last user has closed it.
             ffi::system::sleep_msecs(10);

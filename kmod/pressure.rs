@@ -17,7 +17,7 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{Atomic, Full, Relaxed},
-        global_lock, Arc, SetOnce,
+        global_lock, Arc,
     },
     workqueue::{Work, WorkItem},
 };
@@ -33,7 +33,7 @@ const TRIM_PAGES: usize = 1024;
 
 static BUDGET: Atomic<usize> = Atomic::new(LEAST_BUDGET);
 static USED: Atomic<usize> = Atomic::new(0);
-static TRIMMER: SetOnce<Arc<Trimmer>> = SetOnce::new();
+static TRIMMER: work::Place<Trimmer> = work::Place::empty();
 
 global_lock! {
     // SAFETY: `init` runs before anything else of the module.
@@ -87,7 +87,7 @@ impl Reserve {
         }
         let empty = core::mem::replace(&mut *RESERVE.lock(), pages);
         drop(empty);
-        TRIMMER.populate(Arc::pin_init(
+        TRIMMER.fill(Arc::pin_init(
             pin_init!(Trimmer { work <- new_work!("srb::trim") }),
             GFP_KERNEL,
         )?);
@@ -97,8 +97,8 @@ impl Reserve {
 
 impl Drop for Reserve {
     fn drop(&mut self) {
-        if let Some(trimmer) = TRIMMER.as_ref() {
-            work::cancel(trimmer);
+        if let Some(trimmer) = TRIMMER.take() {
+            work::cancel(&trimmer);
         }
         let pages = core::mem::replace(&mut *RESERVE.lock(), KVec::new());
         drop(pages);
@@ -128,9 +128,9 @@ pub(crate) fn freed(pages: usize) {
 }
 
 fn trim() {
-    if let Some(trimmer) = TRIMMER.as_ref() {
+    if let Some(trimmer) = TRIMMER.get() {
         // One that is on its way already will do.
-        work::enqueue(trimmer.clone());
+        work::enqueue(trimmer);
     }
 }
 

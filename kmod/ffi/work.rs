@@ -40,6 +40,39 @@ impl Drop for WorkQueue {
     }
 }
 
+/// Where a static keeps work that is made when the module is loaded, and gives it back when the
+/// module goes.
+pub(crate) struct Place<T>(Atomic<*mut T>);
+
+impl<T> Place<T> {
+    pub(crate) const fn empty() -> Self {
+        Self(Atomic::new(core::ptr::null_mut()))
+    }
+
+    /// Puts it in. Called once.
+    pub(crate) fn fill(&self, work: Arc<T>) {
+        self.0.store(Arc::into_raw(work).cast_mut(), Release);
+    }
+
+    /// What is there. Nobody may call this when [`Self::take`] is called.
+    pub(crate) fn get(&self) -> Option<Arc<T>> {
+        let work = self.0.load(Acquire);
+        if work.is_null() {
+            return None;
+        }
+        // SAFETY: From `into_raw` in `fill`; the place keeps its reference.
+        let held = core::mem::ManuallyDrop::new(unsafe { Arc::from_raw(work) });
+        Some(Arc::clone(&held))
+    }
+
+    /// Takes it out.
+    pub(crate) fn take(&self) -> Option<Arc<T>> {
+        let work = self.0.xchg(core::ptr::null_mut(), Full);
+        // SAFETY: From `into_raw` in `fill`, taken out once by the exchange.
+        (!work.is_null()).then(|| unsafe { Arc::from_raw(work) })
+    }
+}
+
 /// Has work done soon. False if it was on the queue already, or the module is going.
 pub(crate) fn enqueue<W, const ID: u64>(work: W) -> bool
 where
