@@ -288,7 +288,7 @@ impl Session {
     }
 
     /// The ENTER ioctl: applies completions; with [`ENTER_WAIT`] then sleeps until there are
-    /// submissions.
+    /// submissions, if the worker is marked as asleep.
     pub(crate) fn enter(&self, number: u32, how: u64) -> Result<usize> {
         if how & !ENTER_WAIT != 0 {
             return Err(EINVAL);
@@ -296,13 +296,13 @@ impl Session {
         let worker = self.worker(number).ok_or(EINVAL)?;
         let applied = self.reap(worker)?;
         if how & ENTER_WAIT != 0 {
-            // A waker passes the gate after it has made work and before it notifies; so either this
-            // look, under the gate, sees the work, or the sleeper is on the wait queue when the
-            // notification comes.
+            // A waker makes work, clears the mark of who sleeps, passes the gate, and notifies; so
+            // either this look, under the gate, sees what it did, or the sleeper is on the wait
+            // queue when the notification comes.
             let mut gate = worker.gate.lock();
-            // Once: who was woken is not marked as asleep any more, and nobody would wake it again.
-            // There may be no work then, if the agent took it before a slow producer came to wake.
-            if !worker.has_work() && !self.has_ended() {
+            // Once, and only while it is marked as asleep: nobody wakes who is not. It may be woken
+            // without work, if it took that before a slow waker came to its mark.
+            if worker.is_asleep() && !worker.has_work() && !self.has_ended() {
                 if worker.wakeup.wait_interruptible(&mut gate) {
                     return Err(EINTR);
                 }

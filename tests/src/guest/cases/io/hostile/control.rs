@@ -3,12 +3,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::num::NonZeroUsize;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::mman::{mmap, munmap, MapFlags, ProtFlags};
 use nix::unistd::{pipe, write};
 use srb_proto::control::{Hello, Join, HELLO, JOIN};
@@ -48,6 +50,13 @@ impl Control {
         Errno::result(unsafe { libc::ioctl(self.0.as_raw_fd(), cmd.into(), argument) })
     }
 
+    /// poll(2): whether it became readable in time.
+    pub(super) fn poll(&self, bound: Duration) -> Result<bool, Errno> {
+        let timeout = PollTimeout::try_from(bound).map_err(|_| Errno::EINVAL)?;
+        let mut polled = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        poll(&mut polled, timeout).map(|count| count > 0)
+    }
+
     /// mmap(2) with these flags.
     pub(super) fn map(&self, offset: u64, bytes: usize, flags: MapFlags) -> Result<Map, Errno> {
         let len = NonZeroUsize::new(bytes).ok_or(Errno::EINVAL)?;
@@ -69,6 +78,9 @@ pub(super) struct Map {
     at: NonNull<u8>,
     bytes: usize,
 }
+
+// SAFETY: All that a shared reference allows is atomic or done by the kernel.
+unsafe impl Sync for Map {}
 
 impl Map {
     /// The words of a range of bytes. A touch is a SIGBUS once the session has ended.

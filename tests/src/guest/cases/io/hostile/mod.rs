@@ -10,6 +10,7 @@ mod control;
 pub mod program;
 mod rings;
 pub(in crate::guest::cases) mod storm;
+mod wakeups;
 
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,6 +29,7 @@ pub(super) fn cases() -> Vec<Case> {
     let cases = [
         named!("hostile", calls_that_make_no_sense_are_refused),
         named!("hostile", corrupt_rings_cost_their_session_and_nothing_else),
+        named!("hostile", a_wake_up_without_work_ends_a_sleep),
         named!("hostile", noise_on_all_that_is_shared_costs_sessions_and_nothing_else),
     ];
     cases.into_iter().map(with_failing_requests).collect()
@@ -106,6 +108,13 @@ fn corrupt_rings_cost_their_session_and_nothing_else() -> TestResult {
     let victim = Victim::start(&device);
     let outcome = rings::SCENARIOS.iter().try_for_each(|scenario| run(scenario, 0));
     expect_unharmed(machine, device, Some(victim)).and(outcome)
+}
+
+fn a_wake_up_without_work_ends_a_sleep() -> TestResult {
+    let machine = Machine::builder().without_agent().start()?;
+    let outcome = run("wakeups", 0);
+    drop(machine);
+    outcome
 }
 
 fn noise_on_all_that_is_shared_costs_sessions_and_nothing_else() -> TestResult {

@@ -15,7 +15,7 @@ use srb_proto::control::{
 use srb_proto::layout::{Mapping, ABI_VERSION, CONTROL_WORKER, DATA, MAGIC, PAGE_BYTES};
 
 use super::control::Control;
-use super::{rings, storm};
+use super::{rings, storm, wakeups};
 use crate::guest::machine::message;
 use crate::guest::TestResult;
 
@@ -35,6 +35,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
         "calls" => calls(),
         "mappings" => mappings(),
         "noise" => rings::noise(seed),
+        "wakeups" => wakeups::run(),
         "storm" => storm::run(seed, operations),
         ring => rings::run(ring),
     };

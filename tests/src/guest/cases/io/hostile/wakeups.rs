@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Wake-ups that find no work: somebody else has taken it, or the sleeper was awake already. Each
+//! must end the sleep that it meets, for the module wakes once for each mark.
+
+use std::mem::offset_of;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use srb_proto::control::{ENTER, ENTER_WAIT};
+use srb_proto::doorbell::{ReadySet, Sleeper, WORDS};
+use srb_proto::layout::{DoorbellPage, Mapping, CONTROL_WORKER};
+
+use super::super::set_parameter;
+use super::control::{Control, Map};
+use crate::guest::machine::message;
+use crate::guest::wait::wait_for;
+use crate::guest::TestResult;
+
+/// How long a sleep may last that a wake-up ends.
+const WAKE_UP: Duration = Duration::from_secs(10);
+/// Wake-ups without work in each way to sleep.
+const WAKE_UPS: i64 = 30;
+
+/// The control worker, of which two threads believe that they are it: one sleeps, one takes.
+struct Worker {
+    file: Control,
+    page: Map,
+}
+
+impl Worker {
+    fn taken_by_another(&self) -> ReadySet<'_, AtomicU64> {
+        ReadySet::new(
+            self.page.word(offset_of!(DoorbellPage, submit_summary)),
+            self.page.words(offset_of!(DoorbellPage, submit_words), WORDS * 8),
+        )
+    }
+
+    fn mark(&self) -> &AtomicU64 {
+        self.page.word(offset_of!(DoorbellPage, sleeping))
+    }
+}
+
+/// A way to sleep.
+type Wait = fn(&Control) -> Result<(), Errno>;
+const WAITS: [(&str, Wait); 2] = [
+    ("ENTER", |file| file.call(ENTER, ENTER_WAIT).map(drop)),
+    ("poll", |file| if file.poll(WAKE_UP)? { Ok(()) } else { Err(Errno::ETIMEDOUT) }),
+];
+
+pub(super) fn run() -> TestResult {
+    let (control, said) = Control::begin()?;
+    let file = Control::join(said.session, CONTROL_WORKER)?;
+    let page = control.map_all(Mapping::Doorbell { worker: CONTROL_WORKER })?;
+    let worker = Worker { file, page };
+    // What the module has announced to each new session.
+    worker.taken_by_another().take(|_| {});
+    for (name, wait) in WAITS {
+        // Nobody is marked, so nobody would be woken.
+        within(name, || wait(&worker.file))?;
+        woken_without_work(name, &worker, wait)?;
+    }
+    Ok(())
+}
+
+/// Fails unless a call returns, in time and without an error. It cannot be ended otherwise: then
+/// the program is.
+fn within(what: &str, call: impl FnOnce() -> Result<(), Errno> + Send) -> TestResult {
+    thread::scope(|scope| {
+        let caller = scope.spawn(call);
+        let done = || Ok(caller.is_finished().then_some(()));
+        if wait_for("the call returns", WAKE_UP, done).is_err() {
+            eprintln!("{what} sleeps though nobody is marked as asleep");
+            std::process::exit(1);
+        }
+        let outcome = caller.join().map_err(|_| "the caller panicked")?;
+        outcome.map_err(|errno| format!("{what}: {errno}").into())
+    })
+}
+
+/// While one thread sleeps again and again, another takes all work at once, so that the wake-up
+/// for it finds none.
+fn woken_without_work(name: &str, worker: &Worker, wait: Wait) -> TestResult {
+    let (stop, turns) = (AtomicBool::new(false), AtomicU64::new(0));
+    thread::scope(|scope| {
+        // ORDERING: a flag and a number that guard nothing, here and below.
+        let sleeper = scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                if Sleeper::new(worker.mark()).prepare(&worker.taken_by_another()) {
+                    wait(&worker.file)?;
+                }
+                // Also when it saw the work before the other thread took it.
+                turns.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok::<_, Errno>(())
+        });
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                worker.taken_by_another().take(|_| {});
+            }
+        });
+        let outcome = (0..WAKE_UPS).try_for_each(|number| {
+            let asleep = || Ok((worker.mark().load(Ordering::Relaxed) != 0).then_some(()));
+            wait_for("the sleeper is marked", WAKE_UP, asleep)?;
+            let before = turns.load(Ordering::Relaxed);
+            set_parameter("req_timeout", 30 + number % 2)?;
+            let woken = || Ok((turns.load(Ordering::Relaxed) > before).then_some(()));
+            wait_for("the sleeper is woken", WAKE_UP, woken)
+        });
+        if let Err(why) = &outcome {
+            // A thread that sleeps on would hold us up.
+            eprintln!("{name}: {}", message(why));
+            std::process::exit(1);
+        }
+        stop.store(true, Ordering::Relaxed);
+        set_parameter("req_timeout", 30)?;
+        let slept = sleeper.join().map_err(|_| "the sleeper panicked")?;
+        slept.map_err(|errno| format!("{name}: {errno}").into())
+    })
+}
