@@ -2,18 +2,18 @@
 //! A server that fails a fifth of all requests, in every way that another try helps against: users
 //! see no error. And faults that no try helps against: their errno, at once, and no harm done.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
 
 use super::admin::Admin;
-use super::load::{Counts, Load, SMALL_SIZES};
+use super::load::SMALL_SIZES;
+use super::loaded::Loaded;
 use super::{Campaign, Figures, Plan};
 use crate::guest::cases::io::disk::Disk;
 use crate::guest::cases::io::{leave, settle, timed};
 use crate::guest::wait::wait_for;
-use crate::guest::{sysfs, Device, Machine, TestResult};
+use crate::guest::{sysfs, Machine, TestResult};
 
 const ADMIN_PORT: u16 = 8180;
 /// What another try helps against: together 20 %.
@@ -63,59 +63,43 @@ fn run(plan: &Plan, figures: &mut Figures) -> TestResult {
         .playground_arg(ADMIN_PORT.to_string())
         .start()?;
     let admin = Admin(ADMIN_PORT);
-    machine.create("vol1", "64M")?;
-    machine.create("vol2", "128M")?;
-    let raw = machine.attach("vol1", "disk1")?;
-    let with_files = machine.attach("vol2", "disk2")?;
-    settle()?;
-    let fatal = fatal_faults(&machine, &raw, admin)?;
+    let fatal = fatal_faults(&machine, admin)?;
     figures.set("fatal_faults", fatal);
-    retryable_faults(plan, figures, &machine, &[&raw, &with_files], admin)?;
-    leave(raw)?;
-    leave(with_files)
+    retryable_faults(plan, figures, &machine, admin)
 }
 
 fn retryable_faults(
     plan: &Plan,
     figures: &mut Figures,
     machine: &Machine,
-    devices: &[&Device; 2],
     admin: Admin,
 ) -> TestResult {
-    let [raw, with_files] = devices;
-    machine.sh(&format!("mkfs.ext4 -q {}", with_files.path().display()))?;
-    let mount = with_files.mount()?;
-    let counts = Arc::new(Counts::default());
+    let loaded = Loaded::start(machine, SMALL_SIZES, plan.random())?;
     let before = admin.faulty()?;
     admin.set_plan(&format!("seed={} {RETRYABLE}", plan.seed))?;
-    let loads = [
-        Load::direct(raw.path(), SMALL_SIZES, &counts),
-        Load::files(mount.path(), plan.random(), &counts),
-    ];
     let mut count = 0;
     let outcome = wait_for("enough requests were faulty", CAMPAIGN.bound, || {
         count = admin.faulty()?.saturating_sub(before);
-        if !loads.iter().all(Load::is_going) {
+        if !loaded.goes_on() {
             return Err("a load has ended".into());
         }
         Ok((count >= plan.size).then_some(()))
     });
-    let ended = loads.into_iter().try_for_each(Load::finish);
     let report = admin.report()?;
     admin.clear_plan()?;
+    admin.flush_late()?;
     figures.set("count", count);
     for name in ["requests", "kinds"] {
         figures.set(name, report.get(name).cloned().unwrap_or_default());
     }
-    figures.set_counts(&counts);
-    outcome.and(ended)?;
-    admin.flush_late()?;
-    mount.unmount()?;
-    machine.sh("e2fsck -fn /dev/disk2").map(drop)
+    loaded.finish(machine, figures, outcome)
 }
 
 /// Goes through [`FATAL`]; returns how many faults it has seen reported.
-fn fatal_faults(machine: &Machine, device: &Device, admin: Admin) -> TestResult<u64> {
+fn fatal_faults(machine: &Machine, admin: Admin) -> TestResult<u64> {
+    machine.create("vol4", "1M")?;
+    let device = machine.attach("vol4", "disk4")?;
+    settle()?;
     let disk = Disk::open(&device.path())?;
     let (written, other) = (vec![0x5a; 8192], vec![0xa5; 8192]);
     assert_eq!(disk.write(4096, &written), Ok(written.len()));
@@ -145,8 +129,10 @@ fn fatal_faults(machine: &Machine, device: &Device, admin: Admin) -> TestResult<
             return Err(format!("{fault}: other data than before").into());
         }
     }
-    assert_eq!(sysfs::devices().len(), 2, "an attach that failed left a device");
+    assert_eq!(sysfs::devices().len(), 1, "an attach that failed left a device");
     machine.destroy("vol3")?;
+    drop(disk);
+    leave(device)?;
     Ok(seen)
 }
 

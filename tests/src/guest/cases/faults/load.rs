@@ -12,14 +12,17 @@ use std::time::Duration;
 use nix::fcntl::{posix_fadvise, PosixFadviseAdvice};
 use nix::unistd::syncfs;
 
-use crate::guest::cases::io::{join, verified};
+use crate::guest::cases::io::{in_flight, join, verified};
 use crate::guest::fio::Fio;
 use crate::guest::machine::message;
 use crate::guest::random::Random;
-use crate::guest::TestResult;
+use crate::guest::wait::wait_for;
+use crate::guest::{Device, TestResult};
 
 /// How long one pass of fio may take, pauses of the faults included.
 const PASS: Duration = Duration::from_secs(240);
+/// How long no request may be under way while there is load.
+const BUSY: Duration = Duration::from_secs(30);
 /// Sizes of direct writes: all that there are.
 pub(super) const ALL_SIZES: &str = "512/20:4k/50:64k/20:1M/10";
 /// Small ones, of which there are many in a short time.
@@ -146,6 +149,21 @@ fn fio(job: &Fio) -> Result<(), Trouble> {
         0 => Ok(()),
         count => Err(Trouble::Io(format!("fio: {count} errors"))),
     }
+}
+
+/// Waits until requests are under way at one of the devices, as long as any load goes on.
+pub(super) fn wait_until_busy(devices: &[&Device], loads: &[&Load]) -> TestResult {
+    wait_for("requests are under way", BUSY, || {
+        if !loads.iter().any(|load| load.is_going()) {
+            return Err("all load has ended".into());
+        }
+        for device in devices {
+            if in_flight(device)? > 0 {
+                return Ok(Some(()));
+            }
+        }
+        Ok(None)
+    })
 }
 
 /// Whether fio ended because of what it read, which it reports as EILSEQ.

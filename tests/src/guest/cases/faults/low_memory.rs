@@ -19,6 +19,11 @@ use crate::guest::{Machine, TestResult};
 const FILE_MIB: u64 = 16;
 /// What is left to the machine, in KiB.
 const LEFT_KIB: i64 = 160 << 10;
+/// The part of a machine's memory that the module lets windows have, which are nearly all that an
+/// agent maps of a file.
+const WINDOWS: i64 = 8;
+/// What else it maps of files: its program and libraries, in KiB.
+const PROGRAM_KIB: i64 = 16 << 10;
 /// How often the agent is killed on the way.
 const KILLS: u64 = 2;
 /// How long writing a file may take.
@@ -141,6 +146,10 @@ fn kill_on_the_way(
     figures.set("most_agent_file_kib", windows_kib);
     figures.set("least_available_kib", least_kib);
     outcome?;
+    let most_kib = field("/proc/meminfo", "MemTotal")? / WINDOWS + PROGRAM_KIB;
+    if windows_kib > most_kib {
+        return Err(format!("the agent maps {windows_kib} KiB of files, not {most_kib}").into());
+    }
     if kills < KILLS {
         return Err(format!("the writer ended when the agent had been killed {kills} times").into());
     }

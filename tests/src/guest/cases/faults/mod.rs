@@ -24,6 +24,7 @@ mod faulty_requests;
 mod half_done;
 mod hostile_ring_ops;
 mod load;
+mod loaded;
 mod low_memory;
 mod reads_under_writeback;
 mod server_kills;

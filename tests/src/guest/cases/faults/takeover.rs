@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::agent_kills::wait_for_load;
-use super::load::{Counts, Load, ALL_SIZES};
+use super::load::{wait_until_busy, Counts, Load, ALL_SIZES};
 use super::{millis, Campaign, Figures, Plan};
 use crate::guest::cases::io::disk::Disk;
 use crate::guest::cases::io::{join, leave, settle};
@@ -57,7 +56,7 @@ fn run(plan: &Plan, figures: &mut Figures) -> TestResult {
     });
     let (mut count, mut longest) = (0u64, Duration::ZERO);
     let outcome = (0..plan.size).try_for_each(|_| {
-        wait_for_load(&[&loaded], &[&load])?;
+        wait_until_busy(&[&loaded], &[&load])?;
         thread::sleep(random.pause(0, LIFE_MS));
         let began = Instant::now();
         let mut old = machine.take_over()?;
