@@ -34,6 +34,10 @@ vm-test: ## the tests in the VM only; TESTS=FILTER selects among them
 test-faults: ## fault campaigns in full, in VMs (FAULTS=CAMPAIGN, SEED=, ROUNDS=)
 	scripts/vm.sh faults $(FAULTS) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
+.PHONY: fuzz
+fuzz: ## each fuzz target for ten minutes (SECS=, TARGET=)
+	scripts/fuzz.sh $(or $(SECS),600) $(TARGET)
+
 .PHONY: bench
 bench: ## measure srb and its peers in a VM; writes docs/benchmarks (root)
 	scripts/bench.sh
@@ -41,6 +45,10 @@ bench: ## measure srb and its peers in a VM; writes docs/benchmarks (root)
 .PHONY: bench-quick
 bench-quick: ## srb's own rates beside the recorded ones
 	scripts/bench.sh quick
+
+.PHONY: bench-native
+bench-native: ## what needs no kernel, at this machine's own speed
+	scripts/bench.sh native
 
 .PHONY: vm-shell
 vm-shell: ## a root shell in the VM, the module and the programs at hand

@@ -3,25 +3,20 @@
 #![cfg(not(loom))]
 
 use proptest::prelude::*;
-use std::path::Path;
 
-#[path = "../fuzz/checks.rs"]
+#[path = "../../fuzz/checks/proto.rs"]
 mod checks;
+#[path = "../../fuzz/checks/seeds.rs"]
+mod seeds;
 
-fn on_seeds(target: &str, check: fn(&[u8])) {
-    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
-    let files: Vec<_> = std::fs::read_dir(seeds).expect("the target has seeds").collect();
-    assert!(!files.is_empty());
-    for file in files {
-        let path = file.expect("a folder that can be read").path();
-        check(&std::fs::read(&path).expect("a seed that can be read"));
-    }
-}
+use seeds::on_seeds;
+
+const PACKAGE: &str = env!("CARGO_MANIFEST_DIR");
 
 #[test]
-fn seeds() {
-    on_seeds("commands", checks::commands);
-    on_seeds("entries", checks::entries);
+fn on_their_seeds() {
+    on_seeds(PACKAGE, "commands", checks::commands);
+    on_seeds(PACKAGE, "entries", checks::entries);
 }
 
 proptest! {

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! See `checks::answers`.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+#[path = "../checks/agent.rs"]
+#[expect(dead_code, reason = "each target runs one of the checks")]
+mod checks;
+
+fuzz_target!(|data: &[u8]| checks::answers(data));
