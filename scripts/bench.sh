@@ -6,16 +6,17 @@
 #        bench.sh quick               srb's own rates, beside those in docs/benchmarks
 #        bench.sh only PART...        parts of the full run (null_blk, ublk, nbd, ring_null, http,
 #                                     agent_rss, scale), beside those in docs/benchmarks
+#        bench.sh native              what needs no kernel, on this machine at its own speed
 #        bench.sh profile PATH JOB    where instructions go: PATH null or http, JOB randread_4k_qd32
 . "$(dirname "$0")/lib.sh"
 
-need_root "measuring in the VM"
 need_cargo
 cd "$ROOT"
 export SRB_VM_LTO='"thin"'
 RESULTS=$ROOT/target/results
 mkdir -p "$RESULTS"
 MODE=${1:-full}
+[ "$MODE" = native ] || need_root "measuring in the VM"
 
 # in_vm OUTPUT MINUTES ARGUMENT...: srb-bench in the VM, what it prints also in a file.
 in_vm() {
@@ -29,6 +30,12 @@ in_vm() {
 report() {
     cargo build --locked --quiet -p srb-tests --bin srb-bench
     "${CARGO_TARGET_DIR:-target}/debug/srb-bench" "$@"
+}
+
+build_native() {
+    cargo build --locked --release -p srb-playground -p srb-tests --bin srb-playground \
+        --bin srb-bench
+    cargo bench --locked --no-run -p srb-proto -p srb-agent --bench ring --bench requests
 }
 
 STATUS=0
@@ -51,10 +58,16 @@ case $MODE in
         in_vm "$RESULTS/bench-only.records" 60 guest "$@" || STATUS=$?
         report compare "$RESULTS/bench-only.records"
         ;;
+    native)
+        host_tools fio=fio nbdkit=nbdkit nbdcopy=libnbd-bin
+        step "programs and benches" build_native
+        TARGET=${CARGO_TARGET_DIR:-target}/release
+        "$TARGET/srb-bench" native --programs "$TARGET" || STATUS=$?
+        ;;
     profile)
         [ $# = 3 ] || die "usage: bench.sh profile null|http JOB"
         in_vm "$RESULTS/profile-$2-$3.txt" 20 profile "$2" "$3" || STATUS=$?
         ;;
-    *) die "usage: bench.sh [quick | only PART... | profile null|http JOB]" ;;
+    *) die "usage: bench.sh [quick | only PART... | native | profile null|http JOB]" ;;
 esac
 exit $STATUS

@@ -13,7 +13,7 @@ use super::{footprint, profile, server, Figure, Record};
 use crate::guest::{clean, process, Failed, TestResult};
 
 /// Requests to `null:` between two looks at the agent's memory, in millions.
-const MILLIONS: u32 = 1;
+const MILLIONS: u32 = 10;
 /// For asking a program for its version.
 const BOUND: Duration = Duration::from_secs(20);
 

@@ -64,8 +64,11 @@ impl Shape {
     /// The job on this device.
     #[must_use]
     pub fn fio(&self, device: &Path, timing: Timing) -> Fio {
-        Fio::new(device, self.rw, self.block)
-            .option("iodepth", self.depth)
+        self.timed(Fio::new(device, self.rw, self.block), timing)
+    }
+
+    fn timed(&self, job: Fio, timing: Timing) -> Fio {
+        job.option("iodepth", self.depth)
             .option("size", format!("{SPAN_MIB}m"))
             .option("time_based", 1)
             .option("ramp_time", format!("{}ms", timing.warm_up_ms))
@@ -77,7 +80,19 @@ impl Shape {
     /// # Errors
     /// When fio fails, or one request did.
     pub fn iops(&self, device: &Path, timing: Timing) -> TestResult<f64> {
-        let report = self.fio(device, timing).run(BOUND)?;
+        self.rate(&self.fio(device, timing))
+    }
+
+    /// As [`Self::iops`], with fio itself as client of an NBD server.
+    ///
+    /// # Errors
+    /// When fio fails, or one request did.
+    pub fn iops_over_nbd(&self, uri: &str, timing: Timing) -> TestResult<f64> {
+        self.rate(&self.timed(Fio::over_nbd(uri, self.rw, self.block), timing))
+    }
+
+    fn rate(&self, job: &Fio) -> TestResult<f64> {
+        let report = job.run(BOUND)?;
         if report.errors > 0 {
             return Err(format!("{} requests of {} failed", report.errors, self.name).into());
         }

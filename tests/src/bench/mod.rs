@@ -4,7 +4,7 @@
 //!
 //! [`guest`] runs inside and prints a [`Record`] a line; [`report`] turns them, outside, into
 //! ratios, a table, a chart and a comparison with the recorded figures. `scripts/bench.sh` joins
-//! the two. docs/performance.md says what the figures mean.
+//! the two. [`native`] measures what needs no kernel, on the machine itself. docs/performance.md says what the figures mean.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +14,7 @@ mod footprint;
 pub mod goals;
 pub mod guest;
 pub mod jobs;
+pub mod native;
 mod profile;
 pub mod report;
 mod server;

@@ -42,12 +42,7 @@ impl Results {
     /// The array of figures, as JSON, one a line.
     #[must_use]
     pub fn json(&self) -> String {
-        let lines: Vec<String> = self
-            .figures
-            .iter()
-            .map(|figure| serde_json::to_string(&rounded(figure)).unwrap_or_default())
-            .collect();
-        format!("[\n{}\n]\n", lines.join(",\n"))
+        json(&self.figures)
     }
 
     /// The chart, as SVG.
@@ -164,13 +159,23 @@ pub fn recorded(path: &Path) -> io::Result<Vec<Figure>> {
     Ok(serde_json::from_str(&fs::read_to_string(path)?)?)
 }
 
+/// Figures as a JSON array, one a line.
+#[must_use]
+pub fn json(figures: &[Figure]) -> String {
+    let lines: Vec<String> = figures
+        .iter()
+        .map(|figure| serde_json::to_string(&rounded(figure)).unwrap_or_default())
+        .collect();
+    format!("[\n{}\n]\n", lines.join(",\n"))
+}
+
 /// Three digits that matter, which is more than repeats.
 fn rounded(figure: &Figure) -> Figure {
     let value = number(figure.value).parse().unwrap_or(figure.value);
     Figure { value, ..figure.clone() }
 }
 
-fn number(value: f64) -> String {
+pub(super) fn number(value: f64) -> String {
     match value.abs() {
         v if v >= 1000.0 => format!("{value:.0}"),
         v if v >= 100.0 => format!("{value:.1}"),

@@ -10,8 +10,8 @@ use std::process::ExitCode;
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand, ValueEnum};
 use srb_tests::bench::guest::{self, Scope};
-use srb_tests::bench::jobs;
-use srb_tests::bench::report::{recorded, Heading, Results};
+use srb_tests::bench::report::{self, recorded, Heading, Results};
+use srb_tests::bench::{jobs, native};
 
 /// Measures srb and its peers
 #[derive(Parser)]
@@ -39,6 +39,15 @@ enum Action {
         /// The job
         #[arg(value_parser = PossibleValuesParser::new(jobs::ALL.map(|shape| shape.name)))]
         job: String,
+    },
+    /// Measure what needs no kernel, on this machine
+    Native {
+        /// Where bench-native.json and criterion's own figures go
+        #[arg(long, default_value = "target/results")]
+        results: PathBuf,
+        /// The folder of srb-playground
+        #[arg(long, default_value = "target/release")]
+        programs: PathBuf,
     },
     /// Write the figures of a full run, its tables and its chart
     Report {
@@ -99,6 +108,13 @@ fn run(action: Action) -> Result<bool, Box<dyn Error>> {
             let profile = guest::profile(shape, path == DataPath::Http);
             let text = profile.map_err(|why| why.message().unwrap_or("failed").to_owned())?;
             println!("{text}");
+            Ok(true)
+        }
+        Action::Native { results: folder, programs } => {
+            fs::create_dir_all(&folder)?;
+            let figures = native::run(&folder, &programs);
+            let figures = figures.map_err(|why| why.message().unwrap_or("failed").to_owned())?;
+            write(&folder, "bench-native.json", &report::json(&figures))?;
             Ok(true)
         }
         Action::Report { records, results: folder, docs, date, commit, command } => {

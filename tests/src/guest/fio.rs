@@ -50,6 +50,14 @@ impl Fio {
         job.option("rw", rw).option("bs", block).option("direct", 1).option("ioengine", "io_uring")
     }
 
+    /// A job on an NBD server, whose client fio is itself.
+    #[must_use]
+    pub fn over_nbd(uri: &str, rw: &str, block: &str) -> Self {
+        let job = Self { options: Vec::new() };
+        let job = job.option("name", "srb").option("uri", uri);
+        job.option("rw", rw).option("bs", block).option("ioengine", "nbd")
+    }
+
     /// Sets any option of fio: `iodepth`, `size`, `runtime` (with `time_based`), `verify`...
     #[must_use]
     pub fn option(mut self, name: &str, value: impl std::fmt::Display) -> Self {

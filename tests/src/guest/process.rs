@@ -149,7 +149,15 @@ impl Daemon {
     /// # Errors
     /// When it cannot be started.
     pub fn start(name: &str, command: &mut Command) -> TestResult<Self> {
-        let log = Path::new("/run").join(format!("{name}.log"));
+        Self::start_in(Path::new("/run"), name, command)
+    }
+
+    /// As [`Self::start`], its output in this folder.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_in(folder: &Path, name: &str, command: &mut Command) -> TestResult<Self> {
+        let log = folder.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log)?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).process_group(0);
         let child = command.spawn().map_err(|error| format!("{command:?}: {error}"))?;
