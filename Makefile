@@ -34,6 +34,11 @@ vm-test: ## the tests in the VM only; TESTS=FILTER selects among them
 test-faults: ## fault campaigns in full, in VMs (FAULTS=CAMPAIGN, SEED=, ROUNDS=)
 	scripts/vm.sh faults $(FAULTS) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
+.PHONY: sim
+sim: ## the agent in simulated time, each seed with its own faults and deaths (SEEDS=, FIRST=)
+	SRB_SIM_SEEDS=$(or $(SEEDS),1000) SRB_SIM_FIRST=$(or $(FIRST),0) \
+		cargo test --release -p srb-agent --lib no_seed_breaks_the_order -- --nocapture
+
 .PHONY: bench
 bench: ## measure srb and its peers in a VM; writes docs/benchmarks (root)
 	scripts/bench.sh
