@@ -38,6 +38,11 @@ test-faults: ## fault campaigns in full, in VMs (FAULTS=CAMPAIGN, SEED=, ROUNDS=
 fuzz: ## each fuzz target for ten minutes (SECS=, TARGET=)
 	scripts/fuzz.sh $(or $(SECS),600) $(TARGET)
 
+.PHONY: sim
+sim: ## the agent in simulated time, each seed with its own faults and deaths (SEEDS=, FIRST=)
+	SRB_SIM_SEEDS=$(or $(SEEDS),1000) SRB_SIM_FIRST=$(or $(FIRST),0) \
+		cargo test --release -p srb-agent --lib no_seed_breaks_the_order -- --nocapture
+
 .PHONY: bench
 bench: ## measure srb and its peers in a VM; writes docs/benchmarks (root)
 	scripts/bench.sh

@@ -167,10 +167,29 @@ fn handle_wake_up() -> io::Result<()> {
 fn run(port: Port, shared: Shared, orders: mpsc::UnboundedReceiver<Order>) -> Result<(), Ended> {
     let failed = |error: io::Error| Ended::Thread(format!("a worker cannot start: {error}"));
     let runtime = runtime().map_err(failed)?;
-    LocalSet::new().block_on(&runtime, async {
-        let bell = port.watch().map_err(failed)?;
-        Worker { bell, state: State::new(shared, orders) }.run().await
-    })
+    LocalSet::new().block_on(&runtime, serve(port, shared, orders, Naps::InModule))
+}
+
+/// How a worker sleeps that has nothing under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Naps {
+    /// In the module: the cheapest, and the whole thread sleeps.
+    InModule,
+    /// In the runtime, which others use too.
+    #[cfg_attr(not(test), expect(dead_code, reason = "only simulations share a runtime"))]
+    InRuntime,
+}
+
+/// A worker, on the runtime that it is called on, until it is told to end or the session ends.
+pub(crate) async fn serve(
+    port: Port,
+    shared: Shared,
+    orders: mpsc::UnboundedReceiver<Order>,
+    naps: Naps,
+) -> Result<(), Ended> {
+    let failed = |error: io::Error| Ended::Thread(format!("a worker cannot start: {error}"));
+    let bell = port.watch().map_err(failed)?;
+    Worker { bell, naps, state: State::new(shared, orders) }.run().await
 }
 
 /// A runtime for one thread, with small stacks for what blocks (name resolution).
@@ -187,12 +206,13 @@ pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
 
 struct Worker {
     bell: Bell,
+    naps: Naps,
     state: State,
 }
 
 impl Worker {
     async fn run(mut self) -> Result<(), Ended> {
-        let Self { bell, state } = &mut self;
+        let Self { bell, naps, state } = &mut self;
         let mut turns = 0u32;
         loop {
             bell.doorbell().submit().take(|device| state.note_ready(device));
@@ -204,7 +224,8 @@ impl Worker {
             })
             .await;
             let announced = state.publish(bell.doorbell());
-            if state.is_alone() && bell.doorbell().submit().is_empty() {
+            let nap = *naps == Naps::InModule && state.is_alone();
+            if nap && bell.doorbell().submit().is_empty() {
                 bell.enter_and_sleep()?;
                 continue;
             }

@@ -30,6 +30,7 @@ pub struct Reply {
     pub bytes: Vec<u8>,
 }
 
+type Answer = Box<dyn FnOnce(Reply) + Send>;
 type Forge = Box<dyn FnOnce(Tag, Generation) -> [u64; SUBMISSION_WORDS] + Send>;
 
 /// A request to be submitted.
@@ -41,7 +42,7 @@ pub struct Request {
     wants_bytes: bool,
     repeated: bool,
     cookie: u64,
-    replies: Sender<Reply>,
+    answer: Answer,
     forge: Option<Forge>,
 }
 
@@ -49,9 +50,22 @@ impl Request {
     /// A request that is answered to `replies`. `arg` is the first sector, or what the op says.
     #[must_use]
     pub fn new(op: Op, arg: u64, len: u32, replies: &Sender<Reply>) -> Self {
-        let (payload, replies) = (Vec::new(), replies.clone());
+        let replies = replies.clone();
+        // A test that has seen enough has dropped the receiver.
+        Self::answered_by(op, arg, len, move |reply| drop(replies.send(reply)))
+    }
+
+    /// A request whose answer goes to `answer`, on whatever thread it comes.
+    #[must_use]
+    pub fn answered_by(
+        op: Op,
+        arg: u64,
+        len: u32,
+        answer: impl FnOnce(Reply) + Send + 'static,
+    ) -> Self {
+        let (payload, answer) = (Vec::new(), Box::new(answer));
         let (wants_bytes, repeated, cookie, forge) = (false, false, 0, None);
-        Self { op, arg, len, payload, wants_bytes, repeated, cookie, replies, forge }
+        Self { op, arg, len, payload, wants_bytes, repeated, cookie, answer, forge }
     }
 
     /// The same with bytes for the window.
@@ -77,8 +91,7 @@ impl Request {
     }
 
     fn answer(self, status: i32, len: u32, bytes: Vec<u8>) {
-        // A test that has seen enough has dropped the receiver.
-        let _ = self.replies.send(Reply { cookie: self.cookie, status, len, bytes });
+        (self.answer)(Reply { cookie: self.cookie, status, len, bytes });
     }
 }
 

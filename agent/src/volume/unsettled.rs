@@ -121,7 +121,7 @@ impl Unsettled {
     }
 
     /// Whether no write is entered.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         let mut table = self.lock();
         table.settling.expire(Instant::now());
         self.publish(&table);

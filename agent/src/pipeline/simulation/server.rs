@@ -15,8 +15,9 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
-/// Sectors are small here, to keep the simulation fast.
-pub(super) const SECTOR_BYTES: usize = 8;
+pub(super) const SECTOR_BYTES: usize = 512;
+/// What a sector would hold that is none: half of one and half of another.
+pub(super) const TORN: u64 = u64::MAX;
 
 /// The server.
 #[derive(Debug)]
@@ -212,8 +213,7 @@ impl Server {
         let mut answer =
             format!("HTTP/1.1 206 Partial Content\r\ncontent-length: {len}\r\n\r\n").into_bytes();
         let sectors = self.sectors.borrow();
-        answer
-            .extend(sectors[request.sectors.clone()].iter().flat_map(|value| value.to_le_bytes()));
+        answer.extend(bytes(&sectors[request.sectors.clone()]));
         answer
     }
 }
@@ -248,8 +248,22 @@ async fn receive(connection: &mut Connection) -> Option<Request> {
     Some(Request { sectors, values: Some(values(&body)) })
 }
 
+/// The bytes of sectors that hold these values.
+pub(super) fn bytes(values: &[u64]) -> Vec<u8> {
+    let words = values.iter().flat_map(|value| [value.to_le_bytes(); SECTOR_BYTES / 8]);
+    words.flatten().collect()
+}
+
 /// What sectors hold.
 pub(super) fn values(bytes: &[u8]) -> Vec<u64> {
-    let value = |sector: &[u8]| u64::from_le_bytes(sector.try_into().expect("a whole sector"));
+    let value = |sector: &[u8]| {
+        let (first, rest) = sector.split_first_chunk::<8>().expect("a whole sector");
+        let whole = rest.chunks(8).all(|word| word == first);
+        if whole {
+            u64::from_le_bytes(*first)
+        } else {
+            TORN
+        }
+    };
     bytes.chunks(SECTOR_BYTES).map(value).collect()
 }
