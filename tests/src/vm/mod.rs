@@ -30,6 +30,8 @@ pub(crate) use qemu::die_with_us;
 const POLL: Duration = Duration::from_millis(20);
 /// How long QEMU may take to power off after the command's end.
 const POWER_OFF: Duration = Duration::from_secs(5);
+/// A boot takes seconds; also on a host with much else to do it does not take as long as this.
+const BOOT: Duration = Duration::from_secs(180);
 /// How often the VM is booted at most.
 const BOOTS: u32 = 3;
 /// What `tests/guest/initramfs` says on the console when it hands over to the init of the run.
@@ -133,23 +135,34 @@ pub fn run_until(options: &Options, cut: &dyn Fn() -> bool) -> Result<Option<i32
         let mut qemu = Qemu::start(options, accel, &dir)?;
         let result = watch(options, &mut qemu, &dir, &signals, cut);
         qemu.stop();
-        if result.is_ok() || boots == BOOTS || !died_booting(&options.console) {
-            return result;
+        match result? {
+            End::Status(status) => return Ok(Some(status)),
+            End::Cut => return Ok(None),
+            End::NeverBegan(what) if boots < BOOTS => {
+                eprintln!("srb-vm: {what} before anything of srb ran; booting again");
+            }
+            End::NeverBegan(what) => return Err(guest(options, what)),
         }
-        eprintln!("srb-vm: the guest's kernel panicked before anything of srb ran; booting again");
         boots += 1;
     }
 }
 
-/// Whether the kernel panicked before it got to the init of the run. Under TCG it does so once in a
-/// while: it patches its own code while another CPU runs it. No test has begun then.
-fn died_booting(console: &Path) -> bool {
-    let bytes = std::fs::read(console).unwrap_or_default();
-    is_death_before_init(&String::from_utf8_lossy(&bytes))
+/// How a boot ended.
+enum End {
+    /// With the command's status.
+    Status(i32),
+    /// As it was wished.
+    Cut,
+    /// The kernel did this before it got to the init of the run. Under TCG it does so once in a
+    /// while: it patches its own code while another CPU runs it, or loses a timer. No test has begun
+    /// then.
+    NeverBegan(&'static str),
 }
 
-fn is_death_before_init(console: &str) -> bool {
-    console.contains("Kernel panic") && !console.contains(INIT_RUNS)
+/// Whether the guest's console has this text.
+fn says(console: &Path, text: &str) -> bool {
+    let bytes = std::fs::read(console).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).contains(text)
 }
 
 /// Waits for the guest's status, and for whatever else may end the run.
@@ -159,24 +172,35 @@ fn watch(
     dir: &RunDir,
     signals: &interrupt::Watch,
     cut: &dyn Fn() -> bool,
-) -> Result<Option<i32>, Error> {
-    let began = Instant::now();
+) -> Result<End, Error> {
+    let (began, mut boots, console) = (Instant::now(), true, &options.console);
     let mut reported: Option<(i32, Instant)> = None;
     loop {
         if let Some(signal) = signals.caught() {
             return Err(Error::Interrupted(signal));
         }
         if cut() {
-            return Ok(None);
+            return Ok(End::Cut);
         }
         let alive = qemu.is_alive()?;
         if reported.is_none() {
             reported = status(&dir.path("status")).map(|status| (status, Instant::now()));
         }
         match reported {
-            Some((status, at)) if !alive || at.elapsed() > POWER_OFF => return Ok(Some(status)),
+            Some((status, at)) if !alive || at.elapsed() > POWER_OFF => {
+                return Ok(End::Status(status));
+            }
+            None if !alive && says(console, "Kernel panic") && !says(console, INIT_RUNS) => {
+                return Ok(End::NeverBegan("the guest's kernel panicked"));
+            }
             None if !alive => return Err(guest(options, "the VM ended without a status")),
             _ => {}
+        }
+        if boots && began.elapsed() > BOOT {
+            boots = false;
+            if !says(console, INIT_RUNS) {
+                return Ok(End::NeverBegan("the guest's kernel hung"));
+            }
         }
         if options.timeout.is_some_and(|limit| began.elapsed() > limit) {
             let secs = began.elapsed().as_secs();
@@ -222,12 +246,15 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_counts_as_the_boots_own_only_before_init() {
-        assert!(is_death_before_init("Kernel panic - not syncing: Fatal exception"));
-        assert!(!is_death_before_init("srb-vm: init runs\nKernel panic - not syncing"));
-        assert!(!is_death_before_init("no end in sight"));
-        let initramfs = include_str!("../../guest/initramfs");
-        assert!(initramfs.contains(INIT_RUNS));
+    fn a_boot_has_begun_when_its_init_says_so() {
+        assert!(include_str!("../../guest/initramfs").contains(INIT_RUNS));
+        let console = std::env::temp_dir().join(format!("srb-console-{}", std::process::id()));
+        assert!(!says(&console, INIT_RUNS));
+        std::fs::write(&console, "Kernel panic - not syncing: Fatal exception").unwrap();
+        assert!(!says(&console, INIT_RUNS));
+        std::fs::write(&console, b"\xff\nsrb-vm: init runs\r\nKernel panic").unwrap();
+        assert!(says(&console, INIT_RUNS));
+        std::fs::remove_file(&console).unwrap();
     }
 
     #[test]
