@@ -138,10 +138,11 @@ impl Request {
         unsafe { srb_end_request(self.0.as_ptr(), status) };
     }
 
-    /// Calls `f` with each piece of the request's memory in order, none crossing a page; `f` may
-    /// touch `len` bytes from the pointer, for as long as it runs.
+    /// Calls `f` with each piece of the request's memory in order; `f` may touch `len` bytes from
+    /// the pointer, for as long as it runs.
     ///
-    /// The same walk as `rq_for_each_segment()`, which is a macro in C.
+    /// The same walk as `rq_for_each_bvec()`, which is a macro in C; where a page has no address of
+    /// its own, as `rq_for_each_segment()`.
     pub(crate) fn for_each_piece(&self, mut f: impl FnMut(*mut u8, usize)) {
         // SAFETY: The request is live and owns its bios.
         let mut bio = unsafe { (*self.0.as_ptr()).bio };
@@ -160,7 +161,7 @@ impl Request {
                 let within = start % bindings::PAGE_SIZE;
                 let count = left
                     .min((bvec.bv_len as usize).wrapping_sub(done))
-                    .min(bindings::PAGE_SIZE.wrapping_sub(within));
+                    .min(super::mm::MAPPED_BYTES.saturating_sub(within));
                 // SAFETY: A bvec's pages are contiguous in the memory map.
                 let page = unsafe { bvec.bv_page.add(start / bindings::PAGE_SIZE) };
                 super::mm::with_page(page, |base| f(base.wrapping_add(within), count));
