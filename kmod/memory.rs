@@ -247,6 +247,12 @@ impl Memory {
         Ok(())
     }
 
+    /// Whether the first `bytes` of a tag's window have pages. Called by the holder of the tag, or
+    /// while nobody else can come to hold it.
+    pub(crate) fn has_pages(&self, tag: usize, bytes: usize) -> bool {
+        self.table(tag).is_some_and(|table| table.has(bytes))
+    }
+
     /// The table of a tag's window, if it has one. Called by the holder of the tag, or under `map`.
     fn table(&self, tag: usize) -> Option<&PageTable> {
         // ORDERING: acquire, pairs with the release in `back`.
