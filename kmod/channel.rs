@@ -2,7 +2,8 @@
 //! One queue of one device: which requests are in flight, and the rings that carry them.
 //!
 //! Before: [`crate::queue`] brings requests from the block layer. After: the agent's worker takes
-//! them from the submission ring; its ENTER ioctl calls [`Channel::reap`], which ends them.
+//! them from the submission ring; its ENTER ioctl calls [`Channel::reap`], which ends them
+//! ([`reap`]).
 //!
 //! A channel lives as long as its device. Its [`Link`] lives as long as an agent session: new
 //! memory, empty rings. Requests that an agent leaves behind go back to the block layer and come
@@ -21,16 +22,15 @@
 //! it.
 
 use crate::{
+    atomic::SharedWord,
     device::Fate,
     ffi::request::{Direction, History, Request},
     log,
     memory::Memory,
     proto::{
-        descriptor::{
-            Completion, Generation, Op, Submission, Tag, COMPLETION_WORDS, SUBMISSION_WORDS,
-        },
+        descriptor::{Generation, Op, Submission, Tag, COMPLETION_WORDS, SUBMISSION_WORDS},
         layout::DATA,
-        ring::{Consumer, Producer},
+        ring::{self, Consumer, Producer},
     },
     session::Session,
 };
@@ -40,8 +40,9 @@ use kernel::{
     new_spinlock,
     prelude::*,
     sync::{Arc, SpinLock},
-    time::Instant,
 };
+
+mod reap;
 
 /// Housekeeping rounds without a request until a channel gives its windows' pages back.
 const IDLE_ROUNDS: u32 = 10;
@@ -86,6 +87,22 @@ struct Slot {
     used: Use,
 }
 
+impl Slot {
+    /// Claims the request in flight that a completion of `generation` answers.
+    fn claim(&mut self, generation: Generation) -> Option<Sent> {
+        match core::mem::replace(&mut self.used, Use::Claimed) {
+            Use::InFlight(sent) if self.generation == generation => Some(sent),
+            other => {
+                self.used = other;
+                None
+            }
+        }
+    }
+}
+
+/// The ring that the agent takes submissions from.
+type Submissions<'a> = ring::Shared<'a, SharedWord, SUBMISSION_WORDS>;
+
 struct Link {
     session: Arc<Session>,
     memory: Arc<Memory>,
@@ -118,23 +135,29 @@ pub(crate) struct Channel {
     state: SpinLock<State>,
 }
 
-/// A completion that fits, and all that is needed to apply it.
-struct Answer {
-    tag: usize,
-    sent: Sent,
-    completion: Completion,
-    memory: Arc<Memory>,
-}
-
-enum Reaped {
-    Answer(Answer),
-    Stale,
-    Nothing,
-}
-
 impl State {
     fn slot(&mut self, tag: usize) -> Result<&mut Slot> {
         self.slots.get_mut(tag).ok_or(EINVAL)
+    }
+
+    /// Takes the slot of a request that is to be submitted, if there is an agent.
+    fn occupy(&mut self, tag: usize) -> Result<(), Verdict> {
+        if self.reclaiming {
+            return Err(Verdict::Later);
+        }
+        if self.link.as_ref().is_none_or(|link| link.session.is_retiring()) {
+            return Err(Verdict::Parked);
+        }
+        let slot = self.slots.get_mut(tag).ok_or(Verdict::Failed(EIO))?;
+        match slot.used {
+            Use::Idle => {}
+            Use::Trimming => return Err(Verdict::Later),
+            _ => return Err(Verdict::Failed(EIO)),
+        }
+        slot.used = Use::Filling;
+        self.active = self.active.wrapping_add(1);
+        self.idle_rounds = 0;
+        Ok(())
     }
 
     fn release(&mut self, tag: usize) {
@@ -199,25 +222,19 @@ impl Channel {
         let (tag, bytes) = (request.tag(), request.bytes());
         let (memory, session) = {
             let mut state = self.state.lock();
-            if state.reclaiming {
-                return (Verdict::Later, Some(request));
+            if let Err(verdict) = state.occupy(tag) {
+                return (verdict, Some(request));
             }
-            let Some(link) = state.link.as_ref().filter(|link| !link.session.is_retiring()) else {
+            let Some(Link { memory, session, .. }) = &state.link else {
+                state.release(tag);
                 return (Verdict::Parked, Some(request));
             };
-            let link = (link.memory.clone(), link.session.id());
-            let Ok(slot) = state.slot(tag) else {
-                return (Verdict::Failed(EIO), Some(request));
-            };
-            match slot.used {
-                Use::Idle => {}
-                Use::Trimming => return (Verdict::Later, Some(request)),
-                _ => return (Verdict::Failed(EIO), Some(request)),
+            // Nothing to allocate and nothing to copy: it goes out at once.
+            if direction == Direction::Read && memory.has_pages(tag, bytes) && !self.is_dying() {
+                self.push(&mut state, Sent { request, direction, bytes }, repeated, last);
+                return (Verdict::Taken, None);
             }
-            slot.used = Use::Filling;
-            state.active = state.active.wrapping_add(1);
-            state.idle_rounds = 0;
-            link
+            (memory.clone(), session.id())
         };
         let filled =
             memory.back(tag, bytes, GFP_ATOMIC | __GFP_NOWARN).and_then(|()| match direction {
@@ -228,9 +245,7 @@ impl Channel {
         let verdict = match filled {
             Err(error) if error == ENOMEM => Verdict::Later,
             Err(error) => Verdict::Failed(error),
-            // Whoever fails what is in flight on a dying device sets `dying` first and takes the
-            // lock then.
-            Ok(()) if self.fate.is_dying() => Verdict::Failed(EIO),
+            Ok(()) if self.is_dying() => Verdict::Failed(EIO),
             Ok(()) if !state.is_linked_to(session) => Verdict::Parked,
             Ok(()) => {
                 let sent = Sent { request, direction, bytes };
@@ -240,6 +255,12 @@ impl Channel {
         };
         state.release(tag);
         (verdict, Some(request))
+    }
+
+    /// Whether nothing may become in flight any more; asked under the lock. Whoever fails what is
+    /// in flight on a dying device sets `dying` first and takes the lock then.
+    fn is_dying(&self) -> bool {
+        self.fate.is_dying()
     }
 
     fn push(&self, state: &mut State, sent: Sent, repeated: bool, last: bool) {
@@ -261,134 +282,23 @@ impl Channel {
         slot.used = Use::InFlight(sent);
         link.submissions.push(&ring, &submission.to_words());
         if last {
-            self.ring_doorbell(link);
+            self.ring_doorbell(link, &ring);
         }
     }
 
     /// Publishes what was pushed and wakes the agent's worker if it sleeps.
-    fn ring_doorbell(&self, link: &Link) {
-        if let Some(ring) = link.memory.submissions() {
-            link.submissions.publish(&ring);
-            link.session.announce(self.queue, self.device as usize);
-        }
+    fn ring_doorbell(&self, link: &Link, ring: &Submissions<'_>) {
+        link.submissions.publish(ring);
+        link.session.announce(self.queue, self.device as usize);
     }
 
     /// Ends a batch of submissions whose last one was not said to be the last.
     pub(crate) fn commit(&self) {
         if let Some(link) = &self.state.lock().link {
-            self.ring_doorbell(link);
-        }
-    }
-
-    /// Applies what the agent has completed, a bounded number of entries. Returns how many fitted.
-    pub(crate) fn reap(&self, session: &Session) -> Result<usize, Corrupt> {
-        let (mut applied, mut stale) = (0, 0u32);
-        for _ in 0..DATA.depth.wrapping_mul(2) {
-            match self.next_answer(session)? {
-                Reaped::Answer(answer) => {
-                    self.apply(answer);
-                    applied += 1;
-                }
-                Reaped::Stale => stale += 1,
-                Reaped::Nothing => break,
+            if let Some(ring) = link.memory.submissions() {
+                self.ring_doorbell(link, &ring);
             }
         }
-        let told = if stale > 0 { self.state.lock().stale.pass(stale) } else { None };
-        if let Some(count) = told {
-            log::warning!(
-                "device {} queue {}: {} late or repeated completions ignored\n",
-                self.device,
-                self.queue,
-                count
-            );
-        }
-        Ok(applied)
-    }
-
-    /// Takes one entry from the completion ring and claims the request that it answers.
-    fn next_answer(&self, session: &Session) -> Result<Reaped, Corrupt> {
-        let mut state = self.state.lock();
-        let State { link: Some(link), slots, active, .. } = &mut *state else {
-            return Ok(Reaped::Nothing);
-        };
-        if link.session.id() != session.id() {
-            return Ok(Reaped::Nothing);
-        }
-        let ring = link.memory.completions().ok_or(Corrupt)?;
-        let Some(words) = link.completions.pop(&ring).map_err(|_| Corrupt)? else {
-            return Ok(Reaped::Nothing);
-        };
-        let completion = Completion::from_words(words);
-        let tag = completion.tag.index();
-        let Some(slot) = slots.get_mut(tag) else { return Err(Corrupt) };
-        if slot.generation != completion.generation || !matches!(slot.used, Use::InFlight(_)) {
-            return Ok(Reaped::Stale);
-        }
-        let Use::InFlight(sent) = core::mem::replace(&mut slot.used, Use::Claimed) else {
-            return Ok(Reaped::Stale);
-        };
-        if sent.direction == Direction::Write {
-            // Nothing is left to copy, so the slot is free before its request's end frees the tag.
-            slot.used = Use::Idle;
-            *active = active.saturating_sub(1);
-        }
-        let memory = link.memory.clone();
-        Ok(Reaped::Answer(Answer { tag, sent, completion, memory }))
-    }
-
-    fn apply(&self, answer: Answer) {
-        let Answer { tag, sent: Sent { request, direction, bytes }, completion, memory } = answer;
-        // An answer that makes no sense is no word of a server's, whatever else it says.
-        let mut may_pass = false;
-        let mut result = match completion.status {
-            0 if completion.len as usize == bytes => Ok(()),
-            _ if completion.status_is_valid() && completion.status != 0 => {
-                may_pass = completion.transient;
-                Err(Error::from_errno(completion.status))
-            }
-            _ => {
-                let nonsense = self.state.lock().nonsense.pass(1);
-                if let Some(count) = nonsense {
-                    log::error!(
-                        "device {} queue {}: {} bad answers, as status {} with {} of {} bytes\n",
-                        self.device,
-                        self.queue,
-                        count,
-                        completion.status,
-                        completion.len,
-                        bytes
-                    );
-                }
-                Err(EIO)
-            }
-        };
-        if direction == Direction::Read {
-            if result.is_ok() {
-                result = memory.drain_into(tag, &request);
-            }
-            self.state.lock().release(tag);
-        }
-        match result {
-            Err(error) if may_pass => self.hold_or_end(request, error),
-            result => {
-                self.fate.answered();
-                request.end(result);
-            }
-        }
-    }
-
-    /// No server has answered a request: the device's policy decides.
-    fn hold_or_end(&self, request: Request, error: Error) {
-        let history = request.history();
-        if !self.fate.holds(history.held_for()) {
-            return request.end(Err(error));
-        }
-        // Counted before it is on the list, so that whoever looks for held requests does so again.
-        self.fate.hold();
-        let since = history.held.map_or_else(Instant::now, |(since, _)| since);
-        let held = Some((since, error));
-        request.remember(History { repeated: true, held, waiting: true });
-        request.requeue();
     }
 
     /// Joins the channel to a new session. Everything in flight has been taken back before.

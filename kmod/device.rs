@@ -62,9 +62,13 @@ impl<const N: usize> Name<N> {
         Ok(Self { bytes, len: name.len() })
     }
 
+    fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or(b"")
+    }
+
     /// As text.
     pub(crate) fn as_str(&self) -> &str {
-        self.bytes.get(..self.len).and_then(|bytes| core::str::from_utf8(bytes).ok()).unwrap_or("")
+        core::str::from_utf8(self.as_bytes()).unwrap_or("")
     }
 }
 
@@ -72,17 +76,17 @@ impl DeviceName {
     /// Whether two disks cannot exist side by side: the same name, or one that a partition of the
     /// other may get.
     pub(crate) fn collides_with(&self, other: &Self) -> bool {
-        let is_partition_of = |partition: &str, disk: &str| {
+        let is_partition_of = |partition: &[u8], disk: &[u8]| {
             let Some(suffix) = partition.strip_prefix(disk) else { return false };
-            let digits = match disk.bytes().next_back() {
-                Some(last) if last.is_ascii_digit() => suffix.strip_prefix('p').unwrap_or(""),
+            let digits = match disk.last() {
+                Some(last) if last.is_ascii_digit() => suffix.strip_prefix(b"p").unwrap_or(b""),
                 _ => suffix,
             };
-            !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+            !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
         };
         self == other
-            || is_partition_of(self.as_str(), other.as_str())
-            || is_partition_of(other.as_str(), self.as_str())
+            || is_partition_of(self.as_bytes(), other.as_bytes())
+            || is_partition_of(other.as_bytes(), self.as_bytes())
     }
 }
 

@@ -13,6 +13,8 @@ void srb_set_bit(unsigned int bit, u64 *word)
 }
 
 void srb_end_request(struct request *rq, blk_status_t status);
+bool srb_batch_request(struct request *rq, struct io_comp_batch *batch);
+void srb_end_batch(struct io_comp_batch *batch);
 
 /*
  * With bottom halves disabled the final fput() of an I/O's file goes to a work item. Otherwise it
@@ -23,5 +25,21 @@ void srb_end_request(struct request *rq, blk_status_t status)
 {
 	local_bh_disable();
 	blk_mq_end_request(rq, status);
+	local_bh_enable();
+}
+
+/* Lets a request end with success together with others; false: it must end by itself. */
+bool srb_batch_request(struct request *rq, struct io_comp_batch *batch)
+{
+	return blk_mq_add_to_batch(rq, batch, false, blk_mq_end_request_batch);
+}
+
+/* Ends what was added. Bottom halves: as above. */
+void srb_end_batch(struct io_comp_batch *batch)
+{
+	if (!batch->complete)
+		return;
+	local_bh_disable();
+	batch->complete(batch);
 	local_bh_enable();
 }

@@ -52,6 +52,40 @@ struct PageTable([Atomic<RawPage>; TABLE_PAGES]);
 // SAFETY: All zeros are null pointers.
 unsafe impl pin_init::Zeroable for PageTable {}
 
+impl PageTable {
+    /// The page at `index`, if it is there.
+    fn page(&self, index: usize) -> Option<RawPage> {
+        // ORDERING: acquire, pairs with the release in `Memory::back`.
+        let page = self.0.get(index)?.load(Acquire);
+        (!page.is_null()).then_some(page)
+    }
+
+    /// Whether the first `bytes` have pages. They come in order and go together: with the last one,
+    /// all are there.
+    fn has(&self, bytes: usize) -> bool {
+        bytes.div_ceil(PAGE_BYTES).checked_sub(1).is_none_or(|last| self.page(last).is_some())
+    }
+
+    /// Walks `len` bytes from `start`, calling `f` with page, offset in it, count, and how many
+    /// bytes came before; EIO if a page lacks.
+    fn walk(
+        &self,
+        start: usize,
+        len: usize,
+        mut f: impl FnMut(RawPage, usize, usize, usize),
+    ) -> Result {
+        let mut done = 0usize;
+        while done < len {
+            let at = start.wrapping_add(done);
+            let within = at % PAGE_BYTES;
+            let count = len.wrapping_sub(done).min(PAGE_BYTES - within);
+            f(self.page(at / PAGE_BYTES).ok_or(EIO)?, within, count, done);
+            done = done.wrapping_add(count);
+        }
+        Ok(())
+    }
+}
+
 /// A tag's window: null, or the table of its pages.
 struct Window(Atomic<*mut PageTable>);
 
@@ -191,12 +225,15 @@ impl Memory {
         let mut table = window.0.load(Relaxed);
         if table.is_null() {
             table = KBox::into_raw(KBox::<PageTable>::init(pin_init::init_zeroed(), flags)?);
-            // ORDERING: release, pairs with the acquire in `page_at`: faults see zeros, not what
+            // ORDERING: release, pairs with the acquire in `table`: faults see zeros, not what
             // was there before.
             window.0.store(table, Release);
         }
         // SAFETY: The table lives until `release_windows`, which needs the tag to be free.
         let table = unsafe { &*table };
+        if table.has(bytes) {
+            return Ok(());
+        }
         for slot in table.0.iter().take(bytes.div_ceil(PAGE_BYTES)) {
             if slot.load(Relaxed).is_null() {
                 let page = match self.mapping {
@@ -210,49 +247,30 @@ impl Memory {
         Ok(())
     }
 
-    /// The page at `index` of a tag's window, if it has one.
-    fn page_at(&self, tag: usize, index: usize) -> Option<RawPage> {
-        // ORDERING: acquire, pairs with the releases in `back`.
-        let table = self.windows.get(tag)?.0.load(Acquire);
-        if table.is_null() {
-            return None;
-        }
-        // SAFETY: Tables are freed only when neither a holder of the tag nor a fault is here; see
-        // the invariants.
-        let page = unsafe { &*table }.0.get(index)?.load(Acquire);
-        (!page.is_null()).then_some(page)
+    /// Whether the first `bytes` of a tag's window have pages. Called by the holder of the tag, or
+    /// while nobody else can come to hold it.
+    pub(crate) fn has_pages(&self, tag: usize, bytes: usize) -> bool {
+        self.table(tag).is_some_and(|table| table.has(bytes))
     }
 
-    /// Walks `len` bytes of a window from `start`, calling `f` with page, offset in it and count;
-    /// EIO if one lacks.
-    fn walk(
-        &self,
-        tag: usize,
-        start: usize,
-        len: usize,
-        mut f: impl FnMut(RawPage, usize, usize),
-    ) -> Result {
-        let (mut at, mut left) = (start, len);
-        while left > 0 {
-            let within = at % PAGE_BYTES;
-            let count = left.min(PAGE_BYTES - within);
-            f(self.page_at(tag, at / PAGE_BYTES).ok_or(EIO)?, within, count);
-            at = at.wrapping_add(count);
-            left = left.wrapping_sub(count);
-        }
-        Ok(())
+    /// The table of a tag's window, if it has one. Called by the holder of the tag, or under `map`.
+    fn table(&self, tag: usize) -> Option<&PageTable> {
+        // ORDERING: acquire, pairs with the release in `back`.
+        let table = self.windows.get(tag)?.0.load(Acquire);
+        // SAFETY: Tables are freed only when neither a holder of the tag nor a fault is here; see
+        // the invariants.
+        unsafe { table.as_ref() }
     }
 
     /// Copies a request's data into its window. Called by the holder of the tag.
     pub(crate) fn fill_from(&self, tag: usize, request: &Request) -> Result {
+        let table = self.table(tag).ok_or(EIO)?;
         let (mut at, mut result) = (0usize, Ok(()));
         request.for_each_piece(|piece, len| {
-            let mut done = 0;
-            let copied = self.walk(tag, at, len, |page, within, count| {
+            let copied = table.walk(at, len, |page, within, count, done| {
                 // SAFETY: `for_each_piece` lends `len` bytes, `walk` a live page and a range within
                 // it.
                 unsafe { copy_to_page(page, within, piece.wrapping_add(done), count) };
-                done = done.wrapping_add(count);
             });
             at = at.wrapping_add(len);
             result = result.and(copied);
@@ -262,13 +280,12 @@ impl Memory {
 
     /// Copies a window's data into its request. Called by the holder of the tag.
     pub(crate) fn drain_into(&self, tag: usize, request: &Request) -> Result {
+        let table = self.table(tag).ok_or(EIO)?;
         let (mut at, mut result) = (0usize, Ok(()));
         request.for_each_piece(|piece, len| {
-            let mut done = 0;
-            let copied = self.walk(tag, at, len, |page, within, count| {
+            let copied = table.walk(at, len, |page, within, count, done| {
                 // SAFETY: As in `fill_from`.
                 unsafe { copy_from_page(page, within, piece.wrapping_add(done), count) };
-                done = done.wrapping_add(count);
             });
             at = at.wrapping_add(len);
             result = result.and(copied);
@@ -278,22 +295,26 @@ impl Memory {
 
     /// Writes bytes into a window that has pages for them. Called by the holder of the tag.
     pub(crate) fn write_window(&self, tag: usize, bytes: &[u8]) -> Result {
-        let mut rest = bytes;
-        self.walk(tag, 0, bytes.len(), |page, within, count| {
-            let (now, after) = rest.split_at(count.min(rest.len()));
-            // SAFETY: `walk` lends a live page and a range within it, `now` is as long.
-            unsafe { copy_to_page(page, within, now.as_ptr(), now.len()) };
-            rest = after;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let from = bytes.as_ptr();
+        self.table(tag).ok_or(EIO)?.walk(0, bytes.len(), |page, within, count, done| {
+            // SAFETY: `walk` lends a live page and a range within it, and visits exactly
+            // `bytes.len()` bytes.
+            unsafe { copy_to_page(page, within, from.wrapping_add(done), count) };
         })
     }
 
     /// Reads bytes from a window, once. Called by the holder of the tag.
     pub(crate) fn read_window(&self, tag: usize, into: &mut [u8]) -> Result {
-        let mut rest = into.as_mut_ptr();
-        self.walk(tag, 0, into.len(), |page, within, count| {
-            // SAFETY: `walk` visits exactly `into.len()` bytes in order.
-            unsafe { copy_from_page(page, within, rest, count) };
-            rest = rest.wrapping_add(count);
+        if into.is_empty() {
+            return Ok(());
+        }
+        let to = into.as_mut_ptr();
+        self.table(tag).ok_or(EIO)?.walk(0, into.len(), |page, within, count, done| {
+            // SAFETY: As in `write_window`.
+            unsafe { copy_from_page(page, within, to.wrapping_add(done), count) };
         })
     }
 
@@ -319,9 +340,10 @@ impl Memory {
         let inside = offset.wrapping_sub(head_bytes);
         let tag = inside.checked_div(window_bytes).ok_or(ENXIO)?;
         let first = inside.checked_rem(window_bytes).ok_or(ENXIO)? / PAGE_BYTES;
-        insert(0, self.page_at(tag, first).ok_or(ENXIO)?)?;
+        let table = self.table(tag).ok_or(ENXIO)?;
+        insert(0, table.page(first).ok_or(ENXIO)?)?;
         for nth in 1..(window_bytes / PAGE_BYTES).wrapping_sub(first) {
-            let Some(page) = self.page_at(tag, first.wrapping_add(nth)) else { break };
+            let Some(page) = table.page(first.wrapping_add(nth)) else { break };
             if insert(nth, page).is_err() {
                 break;
             }

@@ -212,8 +212,13 @@ impl Queue {
     ) -> Result<Round, Ended> {
         let mut round = Round { more: true, completed: false };
         let mut at_once = [(0u64, 0u64); 2];
+        // Views of the rings cost more than an entry does, hence once for all entries.
+        let channel = self.channel.clone();
+        let submissions = channel.submissions().ok_or_else(|| overrun(&self.device))?;
+        let completions = channel.completions();
         for _ in 0..BATCH {
-            let Some(words) = self.pop()? else {
+            let popped = self.submissions.pop(&submissions);
+            let Some(words) = popped.map_err(|Overrun| overrun(&self.device))? else {
                 round.more = false;
                 break;
             };
@@ -238,7 +243,9 @@ impl Queue {
                     }
                 },
             };
-            self.push(completion);
+            if let Some(ring) = &completions {
+                self.completions.push(ring, &completion.to_words());
+            }
             round.completed = true;
         }
         if let (true, Some(counters)) = (round.completed, self.counters()) {
@@ -250,11 +257,6 @@ impl Queue {
             }
         }
         Ok(round)
-    }
-
-    fn pop(&mut self) -> Result<Option<[u64; SUBMISSION_WORDS]>, Ended> {
-        let ring = self.channel.submissions().ok_or_else(|| overrun(&self.device))?;
-        self.submissions.pop(&ring).map_err(|Overrun| overrun(&self.device))
     }
 
     /// Holds a submission against all that it may say. A malformed one gives its completion, but

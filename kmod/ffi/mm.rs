@@ -18,7 +18,12 @@ pub(super) fn bvec_done(iter: &bindings::bvec_iter) -> usize {
     iter.bi_offset as usize
 }
 
-/// Calls `f` with the address of a page's memory.
+/// How much memory from the start of a page on, of pages that follow one another, has addresses
+/// that do so as well while the first page is mapped: without high memory, all of it.
+pub(super) const MAPPED_BYTES: usize =
+    if cfg!(CONFIG_HIGHMEM) { bindings::PAGE_SIZE } else { usize::MAX };
+
+/// Calls `f` with the address of a page's memory, good for [`MAPPED_BYTES`].
 pub(super) fn with_page<R>(page: *mut bindings::page, f: impl FnOnce(*mut u8) -> R) -> R {
     // SAFETY: The callers in this module pass live pages.
     let base = unsafe { bindings::kmap_local_page(page) };

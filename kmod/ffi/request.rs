@@ -12,6 +12,36 @@ use kernel::{
 extern "C" {
     /// `helpers.c`: ends a request with bottom halves disabled.
     fn srb_end_request(rq: *mut bindings::request, status: bindings::blk_status_t);
+    /// `helpers.c`: adds a request to those that end together; false if it cannot.
+    fn srb_batch_request(rq: *mut bindings::request, batch: *mut bindings::io_comp_batch) -> bool;
+    /// `helpers.c`: ends the requests that were added.
+    fn srb_end_batch(batch: *mut bindings::io_comp_batch);
+}
+
+/// Requests that end together and with success, which costs less than one by one. They end when it
+/// is dropped, which is to be soon, and with no lock held.
+pub(crate) struct Batch(bindings::io_comp_batch);
+
+impl Batch {
+    pub(crate) fn new() -> Self {
+        Self(bindings::io_comp_batch::default())
+    }
+
+    /// Ends a request with success, by itself or with the others.
+    pub(crate) fn end(&mut self, request: Request) {
+        // SAFETY: A started request that its owner gives up here, and a batch that only helpers.c
+        // changes. The list in it has no pointer to the batch itself, so it may have been moved.
+        if !unsafe { srb_batch_request(request.0.as_ptr(), &raw mut self.0) } {
+            request.end(Ok(()));
+        }
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        // SAFETY: As in `end`; nobody else has the requests in it.
+        unsafe { srb_end_batch(&raw mut self.0) };
+    }
 }
 
 /// What a request wants; nothing else is advertised, so nothing else comes.
@@ -138,10 +168,11 @@ impl Request {
         unsafe { srb_end_request(self.0.as_ptr(), status) };
     }
 
-    /// Calls `f` with each piece of the request's memory in order, none crossing a page; `f` may
-    /// touch `len` bytes from the pointer, for as long as it runs.
+    /// Calls `f` with each piece of the request's memory in order; `f` may touch `len` bytes from
+    /// the pointer, for as long as it runs.
     ///
-    /// The same walk as `rq_for_each_segment()`, which is a macro in C.
+    /// The same walk as `rq_for_each_bvec()`, which is a macro in C; where a page has no address of
+    /// its own, as `rq_for_each_segment()`.
     pub(crate) fn for_each_piece(&self, mut f: impl FnMut(*mut u8, usize)) {
         // SAFETY: The request is live and owns its bios.
         let mut bio = unsafe { (*self.0.as_ptr()).bio };
@@ -160,7 +191,7 @@ impl Request {
                 let within = start % bindings::PAGE_SIZE;
                 let count = left
                     .min((bvec.bv_len as usize).wrapping_sub(done))
-                    .min(bindings::PAGE_SIZE.wrapping_sub(within));
+                    .min(super::mm::MAPPED_BYTES.saturating_sub(within));
                 // SAFETY: A bvec's pages are contiguous in the memory map.
                 let page = unsafe { bvec.bv_page.add(start / bindings::PAGE_SIZE) };
                 super::mm::with_page(page, |base| f(base.wrapping_add(within), count));
