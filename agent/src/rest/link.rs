@@ -7,9 +7,9 @@
 //! touch a window, and waking one task serves both. Hyper's side is polled when there is something
 //! for it to do: a request to send, or a piece that has not come yet.
 //!
-//! A large body of known length goes from the socket to the window without passing through a buffer
-//! of hyper's ([`Link::receive`]): hyper gives the socket back in the middle of the answer, and gets
-//! it again at the answer's end, as it would a fresh one.
+//! A large body of known length goes from the socket to the window without passing through a
+//! buffer of hyper's ([`Link::receive`]): hyper gives the socket back in the middle of the answer,
+//! and gets it again at the answer's end, as it would a fresh one.
 //!
 //! # Invariants
 //! A link is `busy` from the moment a request is handed to it until the answer was read to its end.

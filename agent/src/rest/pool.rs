@@ -2,8 +2,8 @@
 //! Idle connections of one worker to one URL: last in, first out, so that those which are not
 //! needed grow old.
 //!
-//! Before: [`super::Client`] wants a connection. After: the one that was used last, or none. Whether
-//! it has ended meanwhile shows when a request is handed to it, before anything is sent.
+//! Before: [`super::Client`] wants a connection. After: the one that was used last, or none.
+//! Whether it has ended meanwhile shows when a request is handed to it, before anything is sent.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
