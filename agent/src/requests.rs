@@ -8,8 +8,8 @@
 //! Reads and writes are apart, so that a turn looks at reads first: to send a megabyte takes as
 //! long as a hundred small answers.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{poll_fn, Future};
+use std::pin::{pin, Pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -18,6 +18,7 @@ use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::StreamExt;
 use srb_proto::descriptor::{Op, Submission};
+use tokio::task::unconstrained;
 
 use crate::errors::RequestError;
 use crate::pipeline::Pipeline;
@@ -47,12 +48,20 @@ impl Requests {
     /// One that has finished; reads first.
     pub(crate) fn poll_finished(&mut self, cx: &mut Context<'_>) -> Option<Finished> {
         let Self { reads, writes } = self;
-        for requests in [reads, writes] {
-            if let Poll::Ready(Some(finished)) = requests.poll_next_unpin(cx) {
-                return Some(finished);
+        let next = poll_fn(|cx| {
+            for requests in [&mut *reads, &mut *writes] {
+                if let Poll::Ready(Some(finished)) = requests.poll_next_unpin(cx) {
+                    return Poll::Ready(Some(finished));
+                }
             }
+            Poll::Ready(None)
+        });
+        // The runtime would have each task end its turn after a hundred steps, which is after some
+        // ten requests, and let the others begin in vain.
+        match pin!(unconstrained(next)).poll(cx) {
+            Poll::Ready(finished) => finished,
+            Poll::Pending => None,
         }
-        None
     }
 
     /// Drops a device's requests, with the connections that they use.

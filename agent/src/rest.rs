@@ -13,6 +13,7 @@
 //! fails when no URL is left to try: each has failed it `nb_req_retries + 1` times, or refused it
 //! for good; or when the time for all tries is over (`limits`), which bounds every wait.
 
+mod alarm;
 mod answer;
 mod attempt;
 mod backoff;
@@ -28,7 +29,10 @@ mod pool;
 mod probe;
 mod prober;
 mod progress;
+mod range;
 mod reading;
+mod wakeup;
+mod wire;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -96,6 +100,8 @@ pub(crate) struct View {
     pools: Vec<Rc<Pool>>,
     /// The path of a volume at each URL.
     paths: RefCell<HashMap<u64, Rc<[Uri]>>>,
+    /// The one that was asked for last: of which volume, at which URL.
+    last_path: RefCell<Option<(u64, Arc<Url>, Uri)>>,
     reading: Reading,
 }
 
@@ -201,7 +207,8 @@ impl Client {
             };
             tries.begin(settings.version, place);
             let result = match self.hedge_after(operation, &view, explores) {
-                Some(after) => self.hedged(after, &view, pool, &mut tries, &limits).await,
+                // Large, and rare.
+                Some(after) => Box::pin(self.hedged(after, &view, pool, &mut tries, &limits)).await,
                 None => self.one_try(pool, &mut tries, &limits).await,
             };
             let failure = match result {
@@ -342,7 +349,8 @@ impl View {
             }
             _ => Vec::new(),
         };
-        Self { epoch, state, pools, paths: RefCell::default(), reading: Reading::default() }
+        let (paths, last_path) = (RefCell::default(), RefCell::default());
+        Self { epoch, state, pools, paths, last_path, reading: Reading::default() }
     }
 
     /// The URLs that a read may go to, as a worker knows them.

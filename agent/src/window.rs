@@ -9,14 +9,15 @@
 use std::any::Any;
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::fmt;
 use std::pin::Pin;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{ready, Context, Poll};
+use std::{fmt, io};
 
 use bytes::Buf;
 use hyper::body::{Body, Frame, SizeHint};
+use tokio::io::ReadBuf;
 
 /// Memory that is written by answers and sent by requests.
 ///
@@ -76,6 +77,28 @@ impl Window {
         // SAFETY: the window has room for the bytes from `target` on; no Rust slice overlaps it.
         unsafe { target.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
         true
+    }
+
+    /// Lets `read` put bytes from `offset` on, `len` at most; how many it has put there. An error,
+    /// and `read` is not called, if the window has no room for so many.
+    pub(crate) fn poll_fill(
+        &self,
+        offset: usize,
+        len: usize,
+        read: impl FnOnce(&mut ReadBuf<'_>) -> Poll<io::Result<()>>,
+    ) -> Poll<io::Result<usize>> {
+        if !self.has(offset, len) {
+            return Poll::Ready(Err(io::ErrorKind::StorageFull.into()));
+        }
+        self.zeros.set(self.zeros.get().min(offset));
+        // SAFETY: `offset` is within the window.
+        let start = unsafe { self.start.add(offset) };
+        // SAFETY: the window goes on for at least `len` bytes from `start`; nobody else writes
+        // there, as `Window::new` demands, and this reference ends before anybody else gets one.
+        let room = unsafe { std::slice::from_raw_parts_mut(start.as_ptr().cast(), len) };
+        let mut room = ReadBuf::uninit(room);
+        ready!(read(&mut room))?;
+        Poll::Ready(Ok(room.filled().len()))
     }
 
     /// Makes the first `len` bytes zero; `false` if there are fewer.
@@ -238,6 +261,32 @@ mod tests {
         assert_eq!(window.to_vec(8), [0; 8]);
         assert!(window.copy_in(0, &[1; 8]));
         window.mark_written();
+        assert!(window.zero(8));
+        assert_eq!(window.to_vec(8), [0; 8]);
+    }
+
+    #[test]
+    fn what_is_read_into_it_stays_within_and_is_no_zero() {
+        let window = Window::from_vec(vec![7; 8]);
+        assert!(window.zero(8));
+        let put = |bytes: &'static [u8]| {
+            move |room: &mut ReadBuf<'_>| {
+                room.put_slice(bytes);
+                Poll::Ready(Ok(()))
+            }
+        };
+        let filled = |poll: Poll<io::Result<usize>>| match poll {
+            Poll::Ready(result) => result.map_err(|error| error.kind()),
+            Poll::Pending => panic!("pending"),
+        };
+        assert_eq!(filled(window.poll_fill(2, 3, put(b"ab"))), Ok(2));
+        assert_eq!(window.to_vec(8), *b"\0\0ab\0\0\0\0");
+        assert_eq!(filled(window.poll_fill(6, 3, put(b"x"))), Err(io::ErrorKind::StorageFull));
+        assert_eq!(
+            filled(window.poll_fill(usize::MAX, 2, put(b"x"))),
+            Err(io::ErrorKind::StorageFull)
+        );
+        assert!(window.poll_fill(0, 8, |_| Poll::Pending).is_pending());
         assert!(window.zero(8));
         assert_eq!(window.to_vec(8), [0; 8]);
     }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! One URL of the repository, and all that is known of it. Shared by all threads.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use hyper::header::HeaderValue;
 use srb_proto::command::{Kind, RepositoryUrl};
 
@@ -17,6 +19,7 @@ pub(crate) struct Url {
     port: u16,
     path: String,
     host_header: HeaderValue,
+    many_headers: AtomicBool,
     pub(crate) health: Health,
     pub(crate) fitness: Fitness,
     pub(crate) counters: Counters,
@@ -40,6 +43,7 @@ impl Url {
             path,
             host_header: HeaderValue::from_str(authority)
                 .unwrap_or_else(|_| HeaderValue::from_static("")),
+            many_headers: AtomicBool::new(false),
             health: Health::default(),
             fitness: Fitness::default(),
             counters: Counters::default(),
@@ -63,6 +67,16 @@ impl Url {
 
     pub(crate) const fn host_header(&self) -> &HeaderValue {
         &self.host_header
+    }
+
+    /// Whether its answers have more headers than most servers send.
+    pub(crate) fn has_many_headers(&self) -> bool {
+        self.many_headers.load(Relaxed)
+    }
+
+    /// Notes that they do, for connections to come.
+    pub(crate) fn sends_many_headers(&self) {
+        self.many_headers.store(true, Relaxed);
     }
 
     pub(super) fn status(&self) -> UrlStatus {

@@ -8,8 +8,9 @@
 use std::time::{Duration, SystemTime};
 
 use hyper::body::{Body, Incoming};
-use hyper::header::{HeaderMap, CONTENT_RANGE, RETRY_AFTER, TRANSFER_ENCODING};
-use hyper::{Response, StatusCode};
+use hyper::header::{HeaderMap, CONNECTION, CONTENT_RANGE, RETRY_AFTER, TRANSFER_ENCODING};
+use hyper::http::response::Parts;
+use hyper::{Response, StatusCode, Version};
 
 use super::link::{Link, Rest};
 use super::listing;
@@ -23,6 +24,10 @@ const MAX_LISTING_BYTES: usize = 64 << 20;
 const MAX_METADATA_BYTES: usize = 1 << 20;
 /// A body that nobody wants is read so far to keep the connection.
 const MAX_UNWANTED_BYTES: usize = 64 << 10;
+
+/// From this size on a body is received past hyper's buffers: to begin anew on the connection costs
+/// as much as to copy a tenth of that.
+const LARGE_BYTES: usize = 128 << 10;
 
 /// What an operation brought.
 #[derive(Debug)]
@@ -46,32 +51,39 @@ pub(crate) async fn receive(
         let rest = skip(link, &mut body).await;
         return (Err(failure), rest);
     }
-    let reply = match operation {
-        Operation::Read(io) => fill(link, io, head.status, &head.headers, &mut body).await,
+    let received = match operation {
+        Operation::Read(io) => fill(link, io, &head, body).await.map(|rest| (Reply::Done, rest)),
         Operation::List => {
             let json = collect(link, &mut body, MAX_LISTING_BYTES).await;
-            json.and_then(|json| listing::names(json).map(Reply::Names).map_err(nonsense))
+            let names = json.and_then(|json| listing::names(json).map_err(nonsense));
+            whole(link, names.map(Reply::Names)).await
         }
         Operation::Size(_) => {
             let json = collect(link, &mut body, MAX_METADATA_BYTES).await;
-            json.and_then(|json| listing::size(json).map(Reply::Size).map_err(nonsense))
+            let size = json.and_then(|json| listing::size(json).map_err(nonsense));
+            whole(link, size.map(Reply::Size)).await
         }
         _ => {
             let rest = skip(link, &mut body).await;
+            link.give_headers(head.headers);
             return (Ok(Reply::Done), rest);
         }
     };
-    if reply.is_err() {
-        // Its body may go on.
-        return (reply, Rest::Closed);
-    }
-    match link.finish().await {
-        Rest::Junk => {
+    link.give_headers(head.headers);
+    match received {
+        Ok((_, Rest::Junk)) => {
             let text = format!("answered {} with more bytes than it promised", head.status);
             (Err(Failure::new(ErrorKind::Garbage, text)), Rest::Junk)
         }
-        rest => (reply, rest),
+        Ok((reply, rest)) => (Ok(reply), rest),
+        // Its body may go on.
+        Err(failure) => (Err(failure), Rest::Closed),
     }
+}
+
+/// A reply whose body was read to its end, with what is left of the connection.
+async fn whole(link: &mut Link, reply: Result<Reply, Failure>) -> Result<(Reply, Rest), Failure> {
+    Ok((reply?, link.finish().await))
 }
 
 /// The table: status → kind. Success is any 2xx, but for reads 200 and 206 alone.
@@ -110,14 +122,14 @@ fn pause(text: &str, now: SystemTime) -> Option<Duration> {
     Some(date.duration_since(now).unwrap_or_default())
 }
 
-/// Copies a body into the window: exactly the bytes asked for, or an error.
+/// Takes a body into the window: exactly the bytes asked for, or an error.
 async fn fill(
     link: &mut Link,
     io: &Io<'_>,
-    status: StatusCode,
-    headers: &HeaderMap,
-    body: &mut Incoming,
-) -> Result<Reply, Failure> {
+    head: &Parts,
+    mut body: Incoming,
+) -> Result<Rest, Failure> {
+    let (status, headers) = (head.status, &head.headers);
     let partial = status == StatusCode::PARTIAL_CONTENT;
     if partial && !is_range(headers, io) {
         return Err(nonsense("another range than was asked for".to_owned()));
@@ -136,8 +148,11 @@ async fn fill(
     if let Some(len) = announced.filter(|len| *len != io.len as u64) {
         return wrong(len);
     }
+    if announced.is_some() && io.len >= LARGE_BYTES && head.version == Version::HTTP_11 {
+        return link.receive(body, io.window, io.len, !closes(headers)).await;
+    }
     let mut at = 0usize;
-    while let Some(piece) = link.piece(body).await {
+    while let Some(piece) = link.piece(&mut body).await {
         let piece = piece.map_err(|error| broken(&error))?;
         let end = at.saturating_add(piece.len());
         if end > io.len || !io.window.copy_in(at, &piece) {
@@ -146,7 +161,7 @@ async fn fill(
         at = end;
     }
     if at == io.len {
-        Ok(Reply::Done)
+        Ok(link.finish().await)
     } else if announced.is_none() && !headers.contains_key(TRANSFER_ENCODING) {
         // Nothing but the connection's end says where such a body ends.
         let text = format!("closed the connection after {at} of {} bytes", io.len);
@@ -156,10 +171,24 @@ async fn fill(
     }
 }
 
+/// Whether the server closes the connection after this answer (RFC 9112, 9.6).
+fn closes(headers: &HeaderMap) -> bool {
+    headers.get_all(CONNECTION).iter().any(|value| {
+        let mut options = value.as_bytes().split(|byte| *byte == b',');
+        options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
+    })
+}
+
 /// Whether a 206 is for the range that was asked for; one that does not say so is believed, its
 /// length is checked.
 fn is_range(headers: &HeaderMap, io: &Io<'_>) -> bool {
     let Some(value) = headers.get(CONTENT_RANGE) else { return true };
+    let range = value.as_bytes().strip_prefix(b"bytes ");
+    let rest = range.and_then(|range| range.strip_prefix(io.range_text().as_bytes()));
+    if rest.is_some_and(|rest| rest.starts_with(b"/")) {
+        return true;
+    }
+    // There are other ways to write it.
     let range = || {
         let text = value.to_str().ok()?.trim();
         let (unit, range) = text.split_once(' ')?;
@@ -288,6 +317,19 @@ mod tests {
         let then = SystemTime::UNIX_EPOCH;
         let wait = pause("Thu, 01 Jan 1970 00:00:09 GMT", then);
         assert_eq!(wait, Some(Duration::from_secs(9)));
+    }
+
+    #[test]
+    fn connections_that_end_with_their_answer() {
+        let closes = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(CONNECTION, HeaderValue::from_static(value));
+            }
+            closes(&headers)
+        };
+        assert!(!closes(&[]) && !closes(&["keep-alive", "closed, x-close"]));
+        assert!(closes(&["close"]) && closes(&["keep-alive", "x , CLOSE,y"]));
     }
 
     #[test]

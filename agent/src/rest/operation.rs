@@ -5,16 +5,15 @@
 //! what comes back. The protocol's table of requests is [`Operation::request`].
 
 use std::fmt;
-use std::io::Write as _;
 use std::ops::Range;
 
-use bytes::Bytes;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::header::{ACCEPT, CONTENT_LENGTH, HOST, IF_NONE_MATCH, RANGE, USER_AGENT};
 use hyper::{Method, Request, Uri};
 
 use crate::errors::ErrorKind;
 use crate::repository::Url;
+use crate::rest::range::RangeText;
 use crate::rest::Failure;
 use crate::volume::Volume;
 use crate::window::{Payload, Window};
@@ -63,7 +62,12 @@ impl Io<'_> {
         self.offset..self.offset.saturating_add(self.len as u64)
     }
 
-    /// The last byte, as `Range` wants it.
+    /// The same, as headers want it.
+    pub(crate) fn range_text(&self) -> RangeText {
+        RangeText::new(self.offset, self.last())
+    }
+
+    /// The last byte.
     pub(crate) fn last(&self) -> u64 {
         self.range().end.saturating_sub(1)
     }
@@ -105,8 +109,13 @@ impl Operation<'_> {
         }
     }
 
-    /// The request, in origin form; `path` is that of the volume.
-    pub(crate) fn request(&self, url: &Url, path: Uri) -> Result<Request<Payload>, Failure> {
+    /// The request, in origin form; `path` is that of the volume, `headers` an empty map.
+    pub(crate) fn request(
+        &self,
+        url: &Url,
+        path: Uri,
+        headers: HeaderMap,
+    ) -> Result<Request<Payload>, Failure> {
         let mut request = Request::new(self.body()?);
         *request.method_mut() = match self {
             Self::List | Self::Size(_) | Self::Read(_) => Method::GET,
@@ -118,6 +127,7 @@ impl Operation<'_> {
             Self::Size(_) => uri(format!("{}?metadata", path.path()))?,
             _ => path,
         };
+        *request.headers_mut() = headers;
         let headers = request.headers_mut();
         headers.reserve(4);
         headers.insert(HOST, url.host_header().clone());
@@ -158,13 +168,12 @@ impl Operation<'_> {
 
 /// `bytes=FIRST-LAST`.
 fn range_value(io: &Io<'_>) -> Result<HeaderValue, Failure> {
-    let mut text = Vec::with_capacity(48);
-    let written = write!(text, "bytes={}-{}", io.offset, io.last());
-    let value = HeaderValue::from_maybe_shared(Bytes::from(text));
-    written
-        .ok()
-        .and_then(|()| value.ok())
-        .ok_or_else(|| Failure::new(ErrorKind::Invalid, "was not asked: no such range"))
+    let range = io.range_text();
+    let mut text = Vec::with_capacity(64);
+    text.extend_from_slice(b"bytes=");
+    text.extend_from_slice(range.as_bytes());
+    HeaderValue::from_bytes(&text)
+        .map_err(|_| Failure::new(ErrorKind::Invalid, "was not asked: no such range"))
 }
 
 /// A URI in origin form.

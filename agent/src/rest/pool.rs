@@ -2,8 +2,8 @@
 //! Idle connections of one worker to one URL: last in, first out, so that those which are not
 //! needed grow old.
 //!
-//! Before: [`super::Client`] wants a connection. After: one that is alive as far as anybody has
-//! heard, or none.
+//! Before: [`super::Client`] wants a connection. After: the one that was used last, or none.
+//! Whether it has ended meanwhile shows when a request is handed to it, before anything is sent.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -12,8 +12,25 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::alarm::Alarm;
+use super::connect::Stream;
 use super::link::Link;
 use crate::repository::{RestConfig, Url};
+
+/// A connection, and what bounds the time of its requests.
+pub(crate) struct Connection {
+    pub(super) link: Link,
+    pub(super) alarm: Alarm,
+}
+
+impl Connection {
+    /// HTTP over a fresh connection; `roomy`: for answers with more headers than most.
+    pub(super) async fn new(stream: impl Into<Stream>, roomy: bool) -> hyper::Result<Box<Self>> {
+        let link = Link::new(stream, roomy).await?;
+        let alarm = Alarm::new(link.waker().clone());
+        Ok(Box::new(Self { link, alarm }))
+    }
+}
 
 /// The connections.
 pub(crate) struct Pool {
@@ -21,7 +38,7 @@ pub(crate) struct Pool {
     most: usize,
     oldest: Duration,
     /// The oldest one at the front.
-    idle: RefCell<VecDeque<(Instant, Link)>>,
+    idle: RefCell<VecDeque<(Instant, Box<Connection>)>>,
 }
 
 impl Pool {
@@ -35,24 +52,21 @@ impl Pool {
     }
 
     /// The connection that was used last.
-    pub(crate) async fn take(&self) -> Option<Link> {
-        loop {
-            let (since, mut link) = self.idle.borrow_mut().pop_back()?;
-            if since.elapsed() >= self.oldest {
-                // All others are older.
-                self.idle.borrow_mut().clear();
-                return None;
-            }
-            if link.is_alive().await {
-                return Some(link);
-            }
+    pub(super) fn take(&self, now: Instant) -> Option<Box<Connection>> {
+        let mut idle = self.idle.borrow_mut();
+        let (since, connection) = idle.pop_back()?;
+        if now.saturating_duration_since(since) >= self.oldest {
+            // All others are older.
+            idle.clear();
+            return None;
         }
+        Some(connection)
     }
 
     /// Keeps a connection for later.
-    pub(crate) fn keep(&self, link: Link) {
+    pub(super) fn keep(&self, connection: Box<Connection>, now: Instant) {
         let mut idle = self.idle.borrow_mut();
-        idle.push_back((Instant::now(), link));
+        idle.push_back((now, connection));
         while idle.len() > self.most {
             idle.pop_front();
         }
@@ -77,12 +91,11 @@ mod tests {
     use super::*;
     use tokio::net::{TcpListener, TcpStream};
 
-    async fn link(listener: &TcpListener) -> (Link, TcpStream) {
+    async fn connection(listener: &TcpListener) -> (Box<Connection>, TcpStream) {
         let address = listener.local_addr().expect("bound");
         let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
-        let mut link = Link::new(near.expect("connected")).await.expect("handshake");
-        assert!(link.is_alive().await);
-        (link, far.expect("accepted").0)
+        let near = Connection::new(near.expect("connected"), false).await.expect("handshake");
+        (near, far.expect("accepted").0)
     }
 
     fn pool(idle_connections: usize) -> Pool {
@@ -101,48 +114,34 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
         let (pool, mut far) = (pool(2), Vec::new());
         for _ in 0..3 {
-            let (near, other) = link(&listener).await;
-            pool.keep(near);
+            let (near, other) = connection(&listener).await;
+            pool.keep(near, Instant::now());
             far.push(other);
         }
         far[0].readable().await.expect("end");
         assert_eq!(closed(&far), [true, false, false]);
-        drop(pool.take().await.expect("the third one"));
+        drop(pool.take(Instant::now()).expect("the third one"));
         far[2].readable().await.expect("end");
         assert_eq!(closed(&far), [true, false, true]);
-    }
-
-    #[tokio::test]
-    async fn dead_ones_are_skipped() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
-        let pool = pool(4);
-        let (one, _far_one) = link(&listener).await;
-        let (two, far_two) = link(&listener).await;
-        pool.keep(one);
-        pool.keep(two);
-        drop(far_two);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        assert!(pool.take().await.is_some());
-        assert!(pool.take().await.is_none());
     }
 
     #[tokio::test]
     async fn old_ones_are_closed() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
         let pool = pool(4);
-        let (one, far_one) = link(&listener).await;
-        let (two, far_two) = link(&listener).await;
-        pool.keep(one);
+        let (one, far_one) = connection(&listener).await;
+        let (two, far_two) = connection(&listener).await;
+        pool.keep(one, Instant::now());
         tokio::time::pause();
         tokio::time::advance(Duration::from_secs(29)).await;
-        pool.keep(two);
+        pool.keep(two, Instant::now());
         pool.close_idle();
         assert_eq!(pool.idle.borrow().len(), 2);
         tokio::time::advance(Duration::from_secs(2)).await;
         pool.close_idle();
         assert_eq!(pool.idle.borrow().len(), 1);
         tokio::time::advance(Duration::from_secs(60)).await;
-        assert!(pool.take().await.is_none());
+        assert!(pool.take(Instant::now()).is_none());
         tokio::time::resume();
         for far in [&far_one, &far_two] {
             far.readable().await.expect("end");

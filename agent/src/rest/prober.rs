@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::time::sleep;
+use tokio::time::{sleep, Instant};
 
 use super::limits::Limits;
 use super::operation::Operation;
@@ -77,7 +77,7 @@ impl Prober {
         let limits = Limits::of(&repository.settings());
         let operation = Operation::Size(&self.nobody);
         count(&url.counters.probes);
-        let answer = self.client.ask(&pool, &operation, &limits, &mut || {}).await;
+        let answer = self.client.ask(&pool, &operation, &limits, Instant::now(), &mut || {}).await;
         // The next probe comes when nobody remembers this one.
         pool.close_all();
         match answer {
