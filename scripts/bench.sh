@@ -32,6 +32,8 @@ report() {
     "${CARGO_TARGET_DIR:-target}/debug/srb-bench" "$@"
 }
 
+# Called by `step`, which shellcheck does not see.
+# shellcheck disable=SC2317
 build_native() {
     cargo build --locked --release -p srb-playground -p srb-tests --bin srb-playground \
         --bin srb-bench

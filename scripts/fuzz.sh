@@ -10,7 +10,9 @@ cd "$ROOT/fuzz"
 SECS=${1:-600}
 shift || true
 TARGETS=("$@")
-[ ${#TARGETS[@]} -gt 0 ] || mapfile -t TARGETS < <(sed -n 's/^name = "\(.*\)"/\1/p' Cargo.toml | tail -n +2)
+# The first name is that of the package.
+[ ${#TARGETS[@]} -gt 0 ] ||
+    mapfile -t TARGETS < <(sed -n 's/^name = "\(.*\)"/\1/p' Cargo.toml | tail -n +2)
 host_tools g++=g++
 TOOLS=$CACHE/tools
 export PATH=$TOOLS/bin:$PATH

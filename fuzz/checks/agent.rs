@@ -28,8 +28,8 @@ const UNTOUCHED: u8 = 0xa5;
 const REQ_TIMEOUT: Duration = Duration::from_secs(5);
 const BOUND: Duration = Duration::from_secs(4);
 
-/// Bytes that a server answers with before it closes the connection: a request ends, soon, with what
-/// was asked for or with an error; a read leaves the rest of its window alone.
+/// Bytes that a server answers with before it closes the connection: a request ends, soon, with
+/// what was asked for or with an error; a read leaves the rest of its window alone.
 ///
 /// The first byte says what is asked.
 pub(crate) fn answers(data: &[u8]) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The checks of the fuzz targets about the playground, on their seeds and on random bytes: they run
-//! where no fuzzer is.
+//! The checks of the fuzz targets about the playground, on their seeds and on random bytes: they
+//! run where no fuzzer is.
 
 use proptest::prelude::*;
 
@@ -11,6 +11,11 @@ mod seeds;
 
 use seeds::on_seeds;
 
+/// What a client may say of a request.
+const HEADERS: &str =
+    "((range|content-range|x-scal-truncate|content-length): ?[a-z0-9 =/-]{0,14}\r\n){0,3}";
+const PLANS: &str = "(seed=[0-9]{1,4} )?\
+    ((read|write|any|all):[0-9.]{1,4}%:[a-z-]{2,12}(=[0-9.]{1,8})? ?){0,3}";
 const PACKAGE: &str = env!("CARGO_MANIFEST_DIR");
 
 #[test]
@@ -28,7 +33,7 @@ proptest! {
     #[test]
     fn almost_a_request(
         line in "(GET|PUT|DELETE|POST|HEAD) /[a-z/.%0-9?]{0,12} HTTP/1.[01]",
-        headers in "((range|content-range|x-scal-truncate|content-length): ?[a-z0-9 =/-]{0,14}\r\n){0,3}",
+        headers in HEADERS,
         body in proptest::collection::vec(any::<u8>(), 0..40),
     ) {
         let head = format!("{line}\r\nhost: x\r\n{headers}\r\n");
@@ -36,7 +41,7 @@ proptest! {
     }
 
     #[test]
-    fn almost_a_plan(text in "(seed=[0-9]{1,4} )?((read|write|any|all):[0-9.]{1,4}%:[a-z-]{2,12}(=[0-9.]{1,8})? ?){0,3}") {
+    fn almost_a_plan(text in PLANS) {
         checks::plans(text.as_bytes());
     }
 }

@@ -38,7 +38,8 @@ pub const CONFIG: u32 = ioc(READ_WRITE, 3, size_of::<Config>());
 pub const DEVICE: u32 = ioc(READ_WRITE, 4, size_of::<DeviceInfo>());
 /// Reaps what the agent has completed on the worker's channels; with [`ENTER_WAIT`] then sleeps
 /// until the worker is woken, which is for submissions that it may have taken already, or a signal
-/// comes (EINTR); not at all if the worker is not marked as asleep. Argument: flags. Returns how many completions were applied.
+/// comes (EINTR); not at all if the worker is not marked as asleep. Argument: flags. Returns how
+/// many completions were applied.
 ///
 /// ESHUTDOWN: the session has ended: the agent was cut off, and its memory with it.
 pub const ENTER: u32 = ioc(NONE, 5, 0);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Tries to break the order of reads and writes: several tasks ask for overlapping sectors, over two
-//! URLs of a server that fails in every way, while agents die and the next one repeats what was
+//! Tries to break the order of reads and writes: several tasks ask for overlapping sectors, over
+//! two URLs of a server that fails in every way, while agents die and the next one repeats what was
 //! under way. docs/ordering.md says what must hold all the same.
 //!
 //! They ask through the module's rings and the agent's workers ([`rings`]), or of the pipeline

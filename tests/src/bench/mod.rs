@@ -4,7 +4,8 @@
 //!
 //! [`guest`] runs inside and prints a [`Record`] a line; [`report`] turns them, outside, into
 //! ratios, a table, a chart and a comparison with the recorded figures. `scripts/bench.sh` joins
-//! the two. [`native`] measures what needs no kernel, on the machine itself. docs/performance.md says what the figures mean.
+//! the two. [`native`] measures what needs no kernel, on the machine itself. docs/performance.md
+//! says what the figures mean.
 
 use serde::{Deserialize, Serialize};
 

@@ -154,8 +154,8 @@ enum End {
     /// As it was wished.
     Cut,
     /// The kernel did this before it got to the init of the run. Under TCG it does so once in a
-    /// while: it patches its own code while another CPU runs it, or loses a timer. No test has begun
-    /// then.
+    /// while: it patches its own code while another CPU runs it, or loses a timer. No test has
+    /// begun then.
     NeverBegan(&'static str),
 }
 

@@ -210,7 +210,8 @@ impl World {
         }
     }
 
-    /// Fails if something was read that must not be, or an agent kept what it should have forgotten.
+    /// Fails if something was read that must not be, or an agent kept what it should have
+    /// forgotten.
     pub(super) fn check(&self) -> Result<(), String> {
         let settle = self.plan.settle + Duration::from_millis(2);
         self.history.borrow().check(self.plan.sectors, settle)?;

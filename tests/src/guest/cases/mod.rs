@@ -5,6 +5,7 @@ pub mod faults;
 mod frame;
 mod io;
 mod manual;
+mod stack;
 
 pub use io::hostile_program;
 
@@ -13,5 +14,6 @@ use super::Case;
 /// All tests.
 #[must_use]
 pub fn all() -> Vec<Case> {
-    [frame::cases(), io::cases(), manual::cases(), faults::cases()].into_iter().flatten().collect()
+    let all = [frame::cases(), io::cases(), manual::cases(), stack::cases(), faults::cases()];
+    all.into_iter().flatten().collect()
 }

@@ -35,7 +35,7 @@ const LARGEST: u64 = 192 * 1024;
 /// What all load of a campaign saw.
 // ORDERING: all are numbers that guard nothing, read when their writers have ended.
 #[derive(Debug, Default)]
-pub(super) struct Counts {
+pub(in crate::guest::cases) struct Counts {
     io_errors: AtomicU64,
     mismatches: AtomicU64,
     passes: AtomicU64,
@@ -43,17 +43,17 @@ pub(super) struct Counts {
 
 impl Counts {
     /// Requests and calls that failed.
-    pub(super) fn io_errors(&self) -> u64 {
+    pub(in crate::guest::cases) fn io_errors(&self) -> u64 {
         self.io_errors.load(Ordering::Relaxed)
     }
 
     /// Data that were not what had been written.
-    pub(super) fn mismatches(&self) -> u64 {
+    pub(in crate::guest::cases) fn mismatches(&self) -> u64 {
         self.mismatches.load(Ordering::Relaxed)
     }
 
     /// How often something was written and verified.
-    pub(super) fn passes(&self) -> u64 {
+    pub(in crate::guest::cases) fn passes(&self) -> u64 {
         self.passes.load(Ordering::Relaxed)
     }
 
@@ -85,7 +85,7 @@ impl Trouble {
 }
 
 /// Load in a thread of its own, pass after pass, until it is told to finish or sees trouble.
-pub(super) struct Load {
+pub(in crate::guest::cases) struct Load {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<TestResult>,
 }
@@ -117,7 +117,11 @@ impl Load {
 
     /// Files in a folder of a mounted device: written, renamed, synced, and read back from the
     /// device.
-    pub(super) fn files(folder: &Path, mut random: Random, counts: &Arc<Counts>) -> Self {
+    pub(in crate::guest::cases) fn files(
+        folder: &Path,
+        mut random: Random,
+        counts: &Arc<Counts>,
+    ) -> Self {
         let folder = folder.join("load");
         Self::start(folder.display().to_string(), counts, move || files(&folder, &mut random))
     }
@@ -128,7 +132,7 @@ impl Load {
     }
 
     /// Lets it end its pass.
-    pub(super) fn finish(self) -> TestResult {
+    pub(in crate::guest::cases) fn finish(self) -> TestResult {
         // ORDERING: as in `start`.
         self.stop.store(true, Ordering::Relaxed);
         join(self.thread)

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use crate::guest::cases::io::FAILING;
 use crate::guest::random::Random;
 use crate::guest::{Case, TestResult};
-use load::Counts;
+pub(super) use load::{Counts, Load};
 
 mod admin;
 mod agent_kills;
