@@ -36,7 +36,6 @@ use kernel::{
         atomic::{Acquire, Atomic, Full, Relaxed, Release},
         global_lock,
         poll::PollCondVar,
-        rcu::synchronize_rcu,
         Arc, SpinLock,
     },
     time::{Instant, Monotonic},
@@ -253,7 +252,7 @@ impl Session {
                 }
             }
         }
-        synchronize_rcu();
+        system::synchronize_rcu();
         device.channels().iter().for_each(|channel| channel.retire());
     }
 

@@ -13,11 +13,6 @@ use kernel::{
     sync::Arc,
 };
 
-/// How far an iterator is into its current vector.
-pub(super) fn bvec_done(iter: &bindings::bvec_iter) -> usize {
-    iter.bi_offset as usize
-}
-
 /// Calls `f` with the address of a page's memory.
 pub(super) fn with_page<R>(page: *mut bindings::page, f: impl FnOnce(*mut u8) -> R) -> R {
     // SAFETY: The callers in this module pass live pages.

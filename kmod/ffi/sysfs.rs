@@ -157,6 +157,7 @@ const fn class_file<T: ClassFile>() -> Descriptor<bindings::class_attribute> {
         attr: bindings::attribute {
             name: kernel::str::as_char_ptr_in_const_context(T::NAME),
             mode: T::MODE,
+            ..pin_init::zeroed()
         },
         show: Some(class_show::<T>),
         store: if T::MODE & 0o200 != 0 { Some(class_store::<T>) } else { None },
@@ -209,6 +210,7 @@ const fn disk_file<T: DiskFile>() -> Descriptor<bindings::device_attribute> {
         attr: bindings::attribute {
             name: kernel::str::as_char_ptr_in_const_context(T::NAME),
             mode: T::MODE,
+            ..pin_init::zeroed()
         },
         __bindgen_anon_1: bindings::device_attribute__bindgen_ty_1 {
             show_const: Some(disk_show::<T>),

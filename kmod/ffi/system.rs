@@ -75,6 +75,12 @@ pub(crate) fn sleep_jiffies(jiffies: Jiffies) {
     unsafe { bindings::schedule_timeout_uninterruptible(jiffies as c_long) };
 }
 
+/// Waits for an RCU grace period.
+pub(crate) fn synchronize_rcu() {
+    // SAFETY: Process context, no lock held but mutexes.
+    unsafe { bindings::synchronize_rcu() };
+}
+
 /// Waits for an RCU grace period, at the cost of interrupting the processors: for what holds up
 /// requests.
 pub(crate) fn synchronize_rcu_expedited() {
