@@ -393,6 +393,8 @@ pub(crate) fn shut_down() {
             pending.request.finish(Err(ENODEV));
         }
     }
+    // Nobody comes in any more, and nothing frees a static.
+    control.queued = KVec::new();
 }
 
 /// Whether somebody waits for an agent to come.
