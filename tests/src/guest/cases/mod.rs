@@ -4,7 +4,9 @@
 pub mod faults;
 mod frame;
 mod io;
+mod lost;
 mod manual;
+mod no_memory;
 
 pub use io::hostile_program;
 
@@ -13,5 +15,13 @@ use super::Case;
 /// All tests.
 #[must_use]
 pub fn all() -> Vec<Case> {
-    [frame::cases(), io::cases(), manual::cases(), faults::cases()].into_iter().flatten().collect()
+    let groups = [
+        frame::cases(),
+        io::cases(),
+        manual::cases(),
+        faults::cases(),
+        lost::cases(),
+        no_memory::cases(),
+    ];
+    groups.into_iter().flatten().collect()
 }
