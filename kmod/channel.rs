@@ -22,7 +22,10 @@
 
 use crate::{
     device::Fate,
-    ffi::request::{Direction, History, Request},
+    ffi::{
+        errors::EOPNOTSUPP,
+        request::{Direction, History, Request},
+    },
     log,
     memory::Memory,
     proto::{

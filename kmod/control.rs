@@ -10,7 +10,10 @@
 //! `CONTROL` → a request's `outcome`. A waiter holds neither while it sleeps on another's work.
 
 use crate::{
-    ffi::mm::AddressSpace,
+    ffi::{
+        errors::{EDEADLK, ENOTCONN, EPROTO, ESHUTDOWN},
+        mm::AddressSpace,
+    },
     log,
     memory::Memory,
     params,

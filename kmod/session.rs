@@ -15,6 +15,7 @@ use crate::{
     control,
     device::Device,
     ffi::{
+        errors::ESHUTDOWN,
         mm::AddressSpace,
         system::{self, Waiting},
         work,

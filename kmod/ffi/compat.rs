@@ -2,12 +2,36 @@
 //! Where the kernels that srb is built for differ. `Kbuild` looks at what the tree has, never at
 //! its version, and says so by `--cfg`.
 
-use kernel::bindings;
+use kernel::{bindings, prelude::*};
 
 /// This module, as owner of what the kernel calls it by.
 pub(crate) const fn this_module() -> *mut bindings::module {
     (&raw const bindings::__this_module).cast_mut()
 }
+
+/// A full memory barrier.
+pub(crate) fn smp_mb() {
+    // SAFETY: Has no preconditions.
+    unsafe { bindings::smp_mb() };
+}
+
+/// The error of this number.
+const fn error(number: u32) -> Error {
+    // SAFETY: An `Error` is a negative number other than 0, and nothing else: see below.
+    unsafe { core::mem::transmute::<i32, Error>(-(number as i32)) }
+}
+const _: () = assert!(matches!(error(bindings::EINVAL), EINVAL), "kernel::error::Error differs");
+
+macro_rules! errors {
+    ($($name:ident),* $(,)?) => {
+        /// Errors that not every kernel has in Rust.
+        pub(crate) mod errors {
+            use super::{bindings, error, Error};
+            $(pub(crate) const $name: Error = error(bindings::$name);)*
+        }
+    };
+}
+errors!(EDEADLK, EDESTADDRREQ, ENOTCONN, EOPNOTSUPP, EPROTO, ESHUTDOWN, ESTALE);
 
 /// How far an iterator is into its current vector, in bytes.
 pub(super) fn bvec_done(iter: &bindings::bvec_iter) -> usize {

@@ -16,7 +16,7 @@ pub(crate) mod sysfs;
 pub(crate) mod system;
 pub(crate) mod work;
 
-pub(crate) use compat::this_module;
+pub(crate) use compat::{errors, smp_mb, this_module};
 
 /// Lets an immutable C descriptor be a static.
 #[repr(transparent)]

@@ -38,7 +38,8 @@ static FIRST_QUEUES: Atomic<u32> = Atomic::new(0);
 
 /// The calling process, as all its threads see it.
 pub(crate) fn current_process() -> i32 {
-    kernel::current!().tgid()
+    // SAFETY: The current task; this never changes.
+    unsafe { (*kernel::current!().as_ptr()).tgid }
 }
 
 /// Whether the calling thread is on its way out.
