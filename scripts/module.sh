@@ -1,9 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 # Builds srb.ko for $KERNEL, in the sdk, with all output outside the checkout; then links it to
-# target/kmod/srb.ko (of other kernels than the default to target/kmod/KERNEL/srb.ko). With "clippy" as its argument it runs the kernel's clippy over the
-# module instead, and treats each of its findings as an error. SRB_SOURCE names another checkout to
-# build than the one that this script is in.
+# target/kmod/srb.ko (of other kernels than the default to target/kmod/KERNEL/srb.ko). With "clippy"
+# as its argument it runs the kernel's clippy over the module instead, and treats each of its
+# findings as an error. SRB_SOURCE names another checkout to build than the one that this script is
+# in.
 . "$(dirname "$0")/lib.sh"
 
 need_root "building the module"

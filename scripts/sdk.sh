@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# Makes the "sdk" of $KERNEL: a Debian tree with the compilers of the stock kernel, and that kernel's
-# packages unpacked below /kernel-packages: its image, headers and source, all of the one version
-# that the archive has today.
+# Makes the "sdk" of $KERNEL: a Debian tree with the compilers of the stock kernel, and that
+# kernel's packages unpacked below /kernel-packages: its image, headers and source, all of the one
+# version that the archive has today.
 # usage: sdk.sh            make it (once)
 #        sdk.sh COMMAND... run COMMAND in it, the checkout at /src; `sdk.sh bash` is a shell
 . "$(dirname "$0")/lib.sh"
