@@ -4,7 +4,7 @@
 # what the module does wrong with memory and locks, and fails its allocations in turn. Each report
 # fails the test during which it comes. Skipped are tests that the kernel is no place for; each
 # says why.
-# usage: test-debug.sh [FILTER]...     KERNEL=debug (KASAN, lockdep, kmemleak...) or kcsan
+# usage: test-debug.sh [FILTER]     KERNEL=debug (KASAN, lockdep, kmemleak...) or kcsan
 KERNEL=${KERNEL:-debug}
 . "$(dirname "$0")/lib.sh"
 

@@ -33,6 +33,16 @@ macro_rules! errors {
 }
 errors!(EDEADLK, EDESTADDRREQ, ENOTCONN, EOPNOTSUPP, EPROTO, ESHUTDOWN, ESTALE);
 
+/// A file's name and mode; with lockdep there is more to it.
+#[allow(clippy::needless_update, reason = "without lockdep these are all fields")]
+pub(super) const fn attribute(name: &'static CStr, mode: u16) -> bindings::attribute {
+    bindings::attribute {
+        name: kernel::str::as_char_ptr_in_const_context(name),
+        mode,
+        ..pin_init::zeroed()
+    }
+}
+
 /// How far an iterator is into its current vector, in bytes.
 pub(super) fn bvec_done(iter: &bindings::bvec_iter) -> usize {
     #[cfg(srb_has_bi_offset)]
