@@ -23,12 +23,16 @@ check: ## formats, lints, licences, spelling
 	scripts/check.sh
 
 .PHONY: test
-test: ## all tests: on the host, under loom, and in a VM with the stock kernel (root)
+test: ## all tests: on the host, under loom, in a VM with a stock kernel (root; KERNEL=forky)
 	scripts/test.sh
 
 .PHONY: vm-test
 vm-test: ## the tests in the VM only; TESTS=FILTER selects among them
 	scripts/vm-tests.sh $(TESTS)
+
+.PHONY: test-debug
+test-debug: ## the tests in a VM whose kernel looks for bugs (KERNEL=debug or kcsan, TESTS=FILTER)
+	KERNEL=$(or $(KERNEL),debug) scripts/test-debug.sh $(TESTS)
 
 .PHONY: test-faults
 test-faults: ## fault campaigns in full, in VMs (FAULTS=CAMPAIGN, SEED=, ROUNDS=)

@@ -2,10 +2,7 @@
 //! proto's word on the kernel's own atomics, whose memory model is the one that holds here.
 
 use crate::proto::atomic::Word;
-use kernel::sync::{
-    atomic::{Acquire, Atomic, Full, Relaxed, Release},
-    barrier::{self, smp_mb},
-};
+use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed, Release};
 
 /// A word that the agent may change at any time.
 #[repr(transparent)]
@@ -34,6 +31,6 @@ impl Word for SharedWord {
         }
     }
     fn fence_full() {
-        smp_mb(barrier::Full);
+        crate::ffi::smp_mb();
     }
 }

@@ -24,7 +24,10 @@
 use crate::{
     atomic::SharedWord,
     device::Fate,
-    ffi::request::{Direction, History, Request},
+    ffi::{
+        errors::EOPNOTSUPP,
+        request::{Direction, History, Request},
+    },
     log,
     memory::Memory,
     proto::{

@@ -6,6 +6,7 @@
 
 use crate::{
     ffi::{
+        errors::{EPROTO, ESHUTDOWN, ESTALE},
         mm::{AddressSpace, NewMapping},
         system::{self, Waiting},
     },

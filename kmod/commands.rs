@@ -12,7 +12,10 @@
 use crate::{
     control::{self, Failure, Wait},
     device::{Device, DeviceName, VolumeName},
-    ffi::system,
+    ffi::{
+        errors::{EDESTADDRREQ, ENOTCONN, EPROTO},
+        system,
+    },
     housekeeping,
     log::{self, Printable},
     proto::{

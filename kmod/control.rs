@@ -10,7 +10,10 @@
 //! `CONTROL` → a request's `outcome`. A waiter holds neither while it sleeps on another's work.
 
 use crate::{
-    ffi::mm::AddressSpace,
+    ffi::{
+        errors::{EDEADLK, ENOTCONN, EPROTO, ESHUTDOWN},
+        mm::AddressSpace,
+    },
     log,
     memory::Memory,
     params,
@@ -393,6 +396,8 @@ pub(crate) fn shut_down() {
             pending.request.finish(Err(ENODEV));
         }
     }
+    // Nobody comes in any more, and nothing frees a static.
+    control.queued = KVec::new();
 }
 
 /// Whether somebody waits for an agent to come.

@@ -99,6 +99,7 @@ impl Drop for Srb {
             // The kernel frees a disk a moment after its last user has closed it.
             ffi::system::sleep_msecs(10);
         }
+        registry::clear();
         urls::clear();
         log::info!("unloaded\n");
     }

@@ -116,7 +116,8 @@ impl Memory {
         head_bytes: usize,
         space: AddressSpace,
     ) -> Result<Arc<Self>> {
-        let mut head = Vec::<u64, Vmalloc>::zeroed(head_bytes / size_of::<u64>(), GFP_KERNEL)?;
+        let mut head =
+            Vec::<u64, Vmalloc>::from_elem(0, head_bytes / size_of::<u64>(), GFP_KERNEL)?;
         let words = head.as_mut_ptr().cast::<SharedWord>().cast_const();
         let depth = geometry.map_or(0, |geometry| geometry.depth as usize);
         let mut windows = KVec::with_capacity(depth, GFP_KERNEL)?;

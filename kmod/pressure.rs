@@ -87,11 +87,13 @@ impl Reserve {
         }
         let empty = core::mem::replace(&mut *RESERVE.lock(), pages);
         drop(empty);
+        // From here on its drop frees what there is, also if something below fails.
+        let reserve = Self(());
         TRIMMER.fill(Arc::pin_init(
             pin_init!(Trimmer { work <- new_work!("srb::trim") }),
             GFP_KERNEL,
         )?);
-        Ok(Self(()))
+        Ok(reserve)
     }
 }
 

@@ -224,6 +224,13 @@ pub(crate) fn session() -> Option<Arc<Session>> {
     REGISTRY.lock().session.clone()
 }
 
+/// Frees the tables, at the module's end: nothing frees a static.
+pub(crate) fn clear() {
+    let mut registry = REGISTRY.lock();
+    registry.devices = KVec::new();
+    registry.operations = KVec::new();
+}
+
 /// For how many seconds there has been no agent; `None` while there is one, or when there never
 /// was.
 pub(crate) fn gone_for_secs() -> Option<u64> {

@@ -15,6 +15,7 @@ use crate::{
     control,
     device::Device,
     ffi::{
+        errors::ESHUTDOWN,
         mm::AddressSpace,
         system::{self, Waiting},
         work,
@@ -36,7 +37,6 @@ use kernel::{
         atomic::{Acquire, Atomic, Full, Relaxed, Release},
         global_lock,
         poll::PollCondVar,
-        rcu::synchronize_rcu,
         Arc, SpinLock,
     },
     time::{Instant, Monotonic},
@@ -253,7 +253,7 @@ impl Session {
                 }
             }
         }
-        synchronize_rcu();
+        system::synchronize_rcu();
         device.channels().iter().for_each(|channel| channel.retire());
     }
 

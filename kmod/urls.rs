@@ -6,6 +6,7 @@
 //! `URLS` is a leaf: nothing is taken and nobody waited for while it is held, so that disk
 //! attributes may take it.
 
+use crate::ffi::errors::ESTALE;
 use crate::proto::command::{Kind, RepositoryUrl, MAX_URLS};
 use kernel::{prelude::*, sync::global_lock};
 

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# Makes what QEMU boots, shared read-only by all runs: root.img (the rootfs tree with the stock
-# kernel's modules), initrd.img (just enough to mount it) and the stock vmlinuz. Prints the folder's
-# path.
+# Makes what QEMU boots, shared read-only by all runs: root.img (the rootfs tree with the kernel's
+# modules), initrd.img (just enough to mount it), vmlinuz, and words for its command line. Prints
+# the folder's path.
 . "$(dirname "$0")/lib.sh"
 
 # The modules that the initramfs loads: the root disk, its file system, and the overlay that makes
@@ -16,14 +16,16 @@ MODULES=(arch block crypto fs lib mm net drivers/block drivers/char drivers/dax 
 DRIVERS=(drivers/net/virtio_net.ko.xz drivers/net/net_failover.ko.xz)
 
 copy_modules() {
-    local from=$SDK/kernel-packages/usr/lib/modules/$RELEASE to=$1/usr/lib/modules/$RELEASE folder
+    local from=$MODULES_OF_KERNEL to=$1/usr/lib/modules/$RELEASE folder driver
     mkdir -p "$to/kernel/drivers"
     cp "$from"/modules.{builtin,builtin.modinfo,order} "$to"
     for folder in "${MODULES[@]}"; do
         [ ! -d "$from/kernel/$folder" ] || cp -r "$from/kernel/$folder" "$to/kernel/$folder"
     done
     mkdir -p "$to/kernel/drivers/net"
-    (cd "$from/kernel" && cp "${DRIVERS[@]}" "$to/kernel/drivers/net/")
+    for driver in "${DRIVERS[@]}"; do
+        [ ! -e "$from/kernel/$driver" ] || cp "$from/kernel/$driver" "$to/kernel/drivers/net/"
+    done
     inside "$SDK" "$1/usr/lib/modules:/kernel" -- sh -c \
         "mkdir -p /tmp/usr/lib && cp -r /kernel /tmp/usr/lib/modules && ln -s usr/lib /tmp/lib &&
         depmod -b /tmp $RELEASE && cp /tmp/usr/lib/modules/$RELEASE/modules.* /kernel/$RELEASE/"
@@ -35,6 +37,7 @@ make_initrd() {
     cp "$3/usr/bin/busybox" "$tree/bin/busybox"
     cp "$ROOT/tests/guest/initramfs" "$tree/init"
     chmod 755 "$tree/init"
+    touch "$tree/modules/order"
     # In the order that they must be loaded in, and unpacked: busybox's insmod knows no xz.
     inside "$3" -- modprobe --show-depends -S "$RELEASE" -a "${BOOT_MODULES[@]}" |
         sed -n 's/^insmod \([^ ]*\).*/\1/p' | awk '!seen[$0]++' | while read -r path; do
@@ -53,7 +56,8 @@ fill_image() {
     cp -a "$CACHE/$(rootfs_name)" "$tree"
     copy_modules "$tree"
     make_initrd "$out/initrd" "$out/initrd.img" "$tree"
-    cp "$SDK/kernel-packages/usr/lib/modules/$RELEASE/vmlinuz" "$out/vmlinuz"
+    cp "$MODULES_OF_KERNEL/vmlinuz" "$out/vmlinuz"
+    echo "${COMMAND_LINE[*]}" >"$out/cmdline"
     # Read-only for ever: neither a journal nor room to grow.
     mke2fs -q -t ext4 -O ^has_journal,^metadata_csum -m 0 -d "$tree" "$out/root.img" \
         "$(($(du -sm "$tree" | cut -f1) * 12 / 10 + 64))M"
@@ -69,6 +73,17 @@ host_tools mke2fs=e2fsprogs xz=xz-utils
 "$ROOT/scripts/rootfs.sh"
 wait $!
 SDK=$CACHE/$(sdk_name)
-RELEASE=$(cat "$SDK/kernel-packages/release")
+TREE=$CACHE/$(kernel_name)
+COMMAND_LINE=()
+if [ -f "$ROOT/scripts/kernels/$KERNEL.config" ]; then
+    "$ROOT/scripts/kernel.sh"
+    RELEASE=$(cat "$TREE/image/release")
+    MODULES_OF_KERNEL=$TREE/image/lib/modules/$RELEASE
+    # It is slow, so that what takes long is not yet hung.
+    COMMAND_LINE=(srb.hung=300)
+else
+    RELEASE=$(cat "$SDK/kernel-packages/release")
+    MODULES_OF_KERNEL=$SDK/kernel-packages/usr/lib/modules/$RELEASE
+fi
 cached "$(image_name)" make_image
 echo "$CACHE/$(image_name)"

@@ -52,7 +52,7 @@ install_module() {
     if [ -z "$tree" ] && [ -f "$CACHE/$(kernel_name)/include/config/kernel.release" ] &&
         [ "$(cat "$CACHE/$(kernel_name)/include/config/kernel.release")" = "$release" ]; then
         "$ROOT/scripts/module.sh"
-        module=$ROOT/target/kmod/srb.ko
+        module=$(module_path "$ROOT")
     else
         tree=${tree:-/lib/modules/$release/build}
         usable "$tree"

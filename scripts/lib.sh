@@ -9,6 +9,10 @@ set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # HOME may be unset under CI; the fallback is then a folder that only root can have made.
 CACHE=${SRB_CACHE:-${XDG_CACHE_HOME:-${HOME:-/var/cache}/.cache}/srb}
+# The kernel that the module is built for and that the VM boots: a stock one, by the archive that it
+# is from, or one that is built for testing (scripts/kernels).
+KERNELS=(trixie-backports forky debug kcsan)
+export KERNEL=${KERNEL:-trixie-backports}
 # One clock for a whole `make`, so that the times of nested scripts add up.
 export SRB_STARTED=${SRB_STARTED:-$(date +%s)}
 export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
@@ -25,6 +29,11 @@ die() {
     printf 'srb: %s\n' "$*" >&2
     exit 1
 }
+
+case " ${KERNELS[*]} " in
+    *" $KERNEL "*) ;;
+    *) die "KERNEL=$KERNEL is none of: ${KERNELS[*]}" ;;
+esac
 
 need_root() {
     [ "$(id -u)" = 0 ] ||
@@ -152,17 +161,37 @@ inside() {
         bash "$ROOT/scripts/enter.sh" "$@"
 }
 
+# The archive that $KERNEL, or its source, is from.
+kernel_archive() {
+    if [ "$KERNEL" = forky ]; then echo forky; else echo trixie-backports; fi
+}
+
 # The names of the cached trees; each hashes what goes into it, so a changed script makes a new one.
 sdk_name() {
-    echo "sdk-$(cd "$ROOT/scripts" && key sdk.sh sdk-inside.sh debian.sh backports.sh)"
+    echo "sdk-$(cd "$ROOT/scripts" && key sdk.sh sdk-inside.sh debian.sh backports.sh \
+        "$(kernel_archive)")"
 }
 kernel_name() {
-    echo "kernel-$(key "$ROOT/scripts/kernel-inside.sh" "$(sdk_name)")"
+    local config=$ROOT/scripts/kernels/$KERNEL.config
+    if [ -f "$config" ]; then
+        echo "kernel-$KERNEL-$(cd "$ROOT/scripts" &&
+            key kernel-debug-inside.sh kernels/machine.config "$config" "$(sdk_name)")"
+    else
+        echo "kernel-$(key "$ROOT/scripts/kernel-inside.sh" "$(sdk_name)")"
+    fi
 }
 rootfs_name() {
     echo "rootfs-$(cd "$ROOT/scripts" && key rootfs.sh debian.sh)"
 }
 image_name() {
     echo "image-$(cd "$ROOT" && key scripts/image.sh tests/guest/initramfs "$(rootfs_name)" \
-        "$(sdk_name)")"
+        "$(kernel_name)")"
+}
+# Where the module of the checkout $1 lies once it is built.
+module_path() {
+    if [ "$KERNEL" = trixie-backports ]; then
+        echo "$1/target/kmod/srb.ko"
+    else
+        echo "$1/target/kmod/$KERNEL/srb.ko"
+    fi
 }

@@ -17,7 +17,7 @@ wait -n
 wait -n
 PROGRAMS=$(cat "$ANSWER")
 
-PAYLOAD=$CACHE/payload-$(key "$ROOT")
+PAYLOAD=$CACHE/payload-$(key "$ROOT" "$KERNEL")
 exec 9>"$CACHE/locks/$(basename "$PAYLOAD")"
 flock 9
 rm -rf "$PAYLOAD.new"
@@ -29,7 +29,7 @@ done
 [ -z "${SRB_VM_EXTRA:-}" ] || find "$SRB_VM_EXTRA" -maxdepth 1 -type f -executable \
     -exec cp {} "$PAYLOAD.new/bin/" \;
 strip --strip-debug "$PAYLOAD.new/bin/"* 2>/dev/null || true
-cp -L "$ROOT/target/kmod/srb.ko" "$ROOT/tests/guest/init" "$PAYLOAD.new/"
+cp -L "$(module_path "$ROOT")" "$ROOT/tests/guest/init" "$PAYLOAD.new/"
 [ ! -e "$ROOT/scripts/demo.sh" ] || cp "$ROOT/scripts/demo.sh" "$PAYLOAD.new/"
 rm -rf "$PAYLOAD"
 mv "$PAYLOAD.new" "$PAYLOAD"

@@ -12,7 +12,7 @@ PACKAGES+=,iproute2,strace,curl,busybox-static,xz-utils,psmisc,less
 PACKAGES+=,nbdkit,nbd-client,wrk,linux-perf
 
 make_rootfs() {
-    step "rootfs: Debian $SUITE with disk tools" debian_tree "$1" "$PACKAGES"
+    step "rootfs: Debian $SUITE with disk tools" debian_tree "$SUITE" "$1" "$PACKAGES"
     # Nothing here may ask the archive, and a known host name spares every tool its look-up.
     rm -rf "$1/var/lib/apt/lists" "$1/var/cache/apt"
     echo srb-vm >"$1/etc/hostname"

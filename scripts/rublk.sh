@@ -3,6 +3,8 @@
 # Builds rublk, the ublk server that `make bench` measures srb against, in the sdk, so that it fits
 # the VM's libc. Its version and all of its crates are pinned (by its own Cargo.lock); the host's
 # cargo fetches them. Prints the folder of the program.
+
+KERNEL=trixie-backports
 . "$(dirname "$0")/lib.sh"
 
 VERSION=0.2.15

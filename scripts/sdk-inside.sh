@@ -3,25 +3,25 @@
 # Runs inside the new sdk, on stdin, while its package lists are there: unpacks the stock kernel's
 # packages below /kernel-packages. They are not installed: their scripts would make an initramfs
 # that nobody boots.
-# usage: sdk-inside.sh SUITE
+# usage: sdk-inside.sh ARCHIVE
 set -eu
 
 # The mount points of the builds; the tree is read-only to them.
 mkdir -p /kernel-packages /src /kernel /out /vendor /target
 cd /tmp
 
-# What the meta package $1 of backports stands for today.
+# What the meta package $1 stands for today.
 stands_for() {
-    apt-cache show "$1-amd64/$suite-backports" | sed -n 's/^Depends: *//p' | head -n 1 |
+    apt-cache show "$1-amd64/$archive" | sed -n 's/^Depends: *//p' | head -n 1 |
         grep -o "$1-[^ ,]*" | head -n 1
 }
 
-suite=$1
+archive=$1
 image=$(stands_for linux-image)
 headers=$(stands_for linux-headers)
 release=${image#linux-image-}
 if [ "$release" != "${headers#linux-headers-}" ]; then
-    echo "$suite-backports is being updated ($image, but $headers): try again in some hours"
+    echo "$archive is being updated ($image, but $headers): try again in some hours"
     exit 1
 fi
 
@@ -41,7 +41,7 @@ done
 source=linux-source-$(echo "$release" | cut -d. -f1-2)
 echo "unpacking $wanted $source"
 # shellcheck disable=SC2086
-apt-get -qq download $wanted "$source/$suite-backports"
+apt-get -qq download $wanted "$source/$archive"
 for deb in *.deb; do
     dpkg-deb -x "$deb" /kernel-packages
 done

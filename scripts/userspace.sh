@@ -5,6 +5,9 @@
 # beforehand; the sdk needs no network.
 # usage: userspace.sh            build; prints the folder of the programs
 #        userspace.sh ARGUMENT...  run the sdk's cargo with these arguments instead
+
+# They are for the VM's tree, whatever kernel boots there.
+KERNEL=trixie-backports
 . "$(dirname "$0")/lib.sh"
 
 # Link-time optimisation would cost most of the time of each build here, and tests gain nothing by

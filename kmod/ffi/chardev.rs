@@ -3,15 +3,13 @@
 //! [`crate::chardev`].
 
 use super::{
+    compat,
     mm::{AddressSpace, NewMapping},
     system::{current_is_exiting, Waiting},
     to_c, Descriptor,
 };
 use crate::chardev::Handle;
-use kernel::{
-    bindings, error::to_result, module::this_module, prelude::*, types::ForeignOwnable,
-    uaccess::UserPtr,
-};
+use kernel::{bindings, error::to_result, prelude::*, types::ForeignOwnable, uaccess::UserPtr};
 
 /// # Safety
 /// Called by the VFS, with what it passes.
@@ -91,7 +89,7 @@ unsafe extern "C" fn ioctl(file: *mut bindings::file, cmd: c_uint, arg: c_ulong)
 }
 
 static FILE_OPS: Descriptor<bindings::file_operations> = Descriptor(bindings::file_operations {
-    owner: this_module::<crate::LocalModule>().as_ptr(),
+    owner: compat::this_module(),
     open: Some(open),
     flush: Some(flush),
     release: Some(release),

@@ -2,6 +2,7 @@
 //! A disk with its tag set, and the callbacks that the block layer has for it.
 
 use super::{
+    compat,
     request::{blk_status, History, Request},
     sysfs, to_c, Descriptor,
 };
@@ -14,7 +15,6 @@ use core::marker::PhantomData;
 use kernel::{
     bindings,
     error::{from_err_ptr, to_result},
-    module::this_module,
     prelude::*,
     static_lock_class,
     sync::{
@@ -401,7 +401,7 @@ unsafe extern "C" fn free_disk(disk: *mut bindings::gendisk) {
 
 static BLOCK_OPS: Descriptor<bindings::block_device_operations> =
     Descriptor(bindings::block_device_operations {
-        owner: this_module::<crate::LocalModule>().as_ptr(),
+        owner: compat::this_module(),
         open: Some(open),
         free_disk: Some(free_disk),
         ..pin_init::zeroed()

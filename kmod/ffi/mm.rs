@@ -13,11 +13,6 @@ use kernel::{
     sync::Arc,
 };
 
-/// How far an iterator is into its current vector.
-pub(super) fn bvec_done(iter: &bindings::bvec_iter) -> usize {
-    iter.bi_offset as usize
-}
-
 /// How much memory from the start of a page on, of pages that follow one another, has addresses
 /// that do so as well while the first page is mapped: without high memory, all of it.
 pub(super) const MAPPED_BYTES: usize =

@@ -7,6 +7,7 @@
 use kernel::prelude::*;
 
 pub(crate) mod chardev;
+mod compat;
 pub(crate) mod disk;
 pub(crate) mod mm;
 pub(crate) mod param;
@@ -14,6 +15,8 @@ pub(crate) mod request;
 pub(crate) mod sysfs;
 pub(crate) mod system;
 pub(crate) mod work;
+
+pub(crate) use compat::{errors, smp_mb, this_module};
 
 /// Lets an immutable C descriptor be a static.
 #[repr(transparent)]

@@ -149,7 +149,7 @@ macro_rules! parameter {
                             Err(_) => panic!(),
                         },
                     ),
-                    mod_: (&raw const bindings::__this_module).cast_mut(),
+                    mod_: $crate::ffi::this_module(),
                     ops: &raw const OPS,
                     perm: $mode,
                     level: -1,

@@ -181,7 +181,7 @@ impl Request {
             let iter = unsafe { (*bio).bi_iter };
             let mut left = iter.bi_size as usize;
             let mut index = iter.bi_idx as usize;
-            let mut done = super::mm::bvec_done(&iter);
+            let mut done = super::compat::bvec_done(&iter);
             while left > 0 {
                 // SAFETY: `bi_size` bytes from the iterator's position lie within the vector.
                 let bvec = unsafe { (*bio).bi_io_vec.add(index) };

@@ -2,7 +2,7 @@
 //! Files in sysfs: those of a class and those of a disk, from types that say their name, mode and
 //! content.
 
-use super::Descriptor;
+use super::{compat, Descriptor};
 use crate::{device::Device, sysfs};
 use core::mem::offset_of;
 use kernel::{bindings, error::to_result, prelude::*};
@@ -154,10 +154,7 @@ unsafe extern "C" fn class_store<T: ClassFile>(
 
 const fn class_file<T: ClassFile>() -> Descriptor<bindings::class_attribute> {
     Descriptor(bindings::class_attribute {
-        attr: bindings::attribute {
-            name: kernel::str::as_char_ptr_in_const_context(T::NAME),
-            mode: T::MODE,
-        },
+        attr: compat::attribute(T::NAME, T::MODE),
         show: Some(class_show::<T>),
         store: if T::MODE & 0o200 != 0 { Some(class_store::<T>) } else { None },
     })
@@ -206,10 +203,7 @@ unsafe extern "C" fn disk_store<T: DiskFile>(
 
 const fn disk_file<T: DiskFile>() -> Descriptor<bindings::device_attribute> {
     Descriptor(bindings::device_attribute {
-        attr: bindings::attribute {
-            name: kernel::str::as_char_ptr_in_const_context(T::NAME),
-            mode: T::MODE,
-        },
+        attr: compat::attribute(T::NAME, T::MODE),
         __bindgen_anon_1: bindings::device_attribute__bindgen_ty_1 {
             show_const: Some(disk_show::<T>),
         },

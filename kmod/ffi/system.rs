@@ -38,7 +38,8 @@ static FIRST_QUEUES: Atomic<u32> = Atomic::new(0);
 
 /// The calling process, as all its threads see it.
 pub(crate) fn current_process() -> i32 {
-    kernel::current!().tgid()
+    // SAFETY: The current task; this never changes.
+    unsafe { (*kernel::current!().as_ptr()).tgid }
 }
 
 /// Whether the calling thread is on its way out.
@@ -73,6 +74,12 @@ pub(crate) fn sleep_msecs(msecs: u32) {
 pub(crate) fn sleep_jiffies(jiffies: Jiffies) {
     // SAFETY: Process context, no spinlock held.
     unsafe { bindings::schedule_timeout_uninterruptible(jiffies as c_long) };
+}
+
+/// Waits for an RCU grace period.
+pub(crate) fn synchronize_rcu() {
+    // SAFETY: Process context, no lock held but mutexes.
+    unsafe { bindings::synchronize_rcu() };
 }
 
 /// Waits for an RCU grace period, at the cost of interrupting the processors: for what holds up

@@ -30,6 +30,8 @@ pub mod cases;
 pub mod clean;
 pub mod cut;
 pub mod fio;
+pub mod injection;
+pub mod kmemleak;
 pub mod kmsg;
 mod machine;
 pub mod process;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{kill, killpg, Signal};
 use nix::unistd::Pid;
 
+use super::wait::patiently;
 use super::wait::wait_until;
 use super::{Failed, TestResult};
 
@@ -113,7 +114,7 @@ fn text(collector: &Receiver<Vec<u8>>) -> String {
 }
 
 fn wait_at_most(child: &mut Child, bound: Duration) -> TestResult<Option<ExitStatus>> {
-    let began = Instant::now();
+    let (began, bound) = (Instant::now(), patiently(bound));
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));

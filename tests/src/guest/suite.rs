@@ -8,9 +8,10 @@ use std::sync::mpsc::{channel, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use libtest_mimic::{Arguments, Conclusion, Trial};
+use libtest_mimic::{Arguments, Completion, Conclusion, Trial};
 
 use super::kmsg::KernelLog;
+use super::wait::patiently;
 use super::{clean, machine, Failed, TestResult};
 
 /// How long a test may take if it does not say so itself; TCG is slow.
@@ -26,6 +27,7 @@ pub struct Case {
     body: Body,
     bound: Duration,
     allowed: Vec<String>,
+    missing: fn() -> Option<String>,
 }
 
 impl std::fmt::Debug for Case {
@@ -38,7 +40,13 @@ impl Case {
     /// A test of this name (`area::what_a_user_relies_on`).
     #[must_use]
     pub fn new(name: &str, body: impl FnOnce() -> TestResult + Send + 'static) -> Self {
-        Self { name: name.to_owned(), body: Box::new(body), bound: BOUND, allowed: Vec::new() }
+        Self {
+            name: name.to_owned(),
+            body: Box::new(body),
+            bound: BOUND,
+            allowed: Vec::new(),
+            missing: || None,
+        }
     }
 
     /// Lets it take this long instead of two minutes.
@@ -56,6 +64,13 @@ impl Case {
         self
     }
 
+    /// Skips it where something is missing: the function says what.
+    #[must_use]
+    pub fn needs(mut self, missing: fn() -> Option<String>) -> Self {
+        self.missing = missing;
+        self
+    }
+
     /// Runs it, looks at the machine, and restores it.
     ///
     /// # Errors
@@ -64,7 +79,7 @@ impl Case {
         let mut log = KernelLog::from_now()?;
         let mut wrong: Vec<String> = Vec::new();
         let allowed = self.allowed;
-        if let Err(why) = within(self.bound, self.body) {
+        if let Err(why) = within(patiently(self.bound), self.body) {
             wrong.push(machine::message(&why));
         }
         wrong.extend(clean::check());
@@ -156,7 +171,13 @@ pub fn run(cases: Vec<Case>) -> Conclusion {
     let share = Share::from_environment();
     let trials = cases.into_iter().skip(share.first).step_by(share.step).map(|case| {
         let name = case.name.clone();
-        Trial::test(name, move || case.execute())
+        Trial::ignorable_test(name, move || match (case.missing)() {
+            Some(reason) => {
+                println!("SKIP: {}: {reason}", case.name);
+                Ok(Completion::ignored_with(reason))
+            }
+            None => case.execute().map(|()| Completion::Completed),
+        })
     });
     libtest_mimic::run(&arguments, trials.collect())
 }

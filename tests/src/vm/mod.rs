@@ -51,7 +51,8 @@ pub enum Job {
 /// A run of the VM.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The folder that `scripts/image.sh` made: `vmlinuz`, `initrd.img`, `root.img`.
+    /// The folder that `scripts/image.sh` made: `vmlinuz`, `initrd.img`, `root.img`,
+    /// `cmdline`.
     pub image: PathBuf,
     /// The folder whose files the guest sees below `/srb`; it holds `init`.
     pub payload: PathBuf,

@@ -133,7 +133,7 @@ fn arguments(options: &Options, accel: Accel, dir: &RunDir) -> Vec<OsString> {
     list.0.push(options.image.join("vmlinuz").into());
     list.0.push("-initrd".into());
     list.0.push(options.image.join("initrd.img").into());
-    list.plain(&["-append", &kernel_command_line(&options.job)]);
+    list.plain(&["-append", &kernel_command_line(options)]);
     // The guest names them in this order: vda, vdb, vdc.
     list.disk("root", &options.image.join("root.img"), ",readonly=on");
     list.disk("payload", &dir.path("payload.img"), ",readonly=on");
@@ -156,13 +156,16 @@ fn arguments(options: &Options, accel: Accel, dir: &RunDir) -> Vec<OsString> {
     list.0
 }
 
-fn kernel_command_line(job: &Job) -> String {
+fn kernel_command_line(options: &Options) -> String {
     // A panic reboots at once, which with -no-reboot ends QEMU. A slow host must not look like a
     // stall, nor like a clock that cannot be trusted.
     // Tests look at the whole log of what they did.
     let common = "console=ttyS0 panic=-1 quiet tsc=reliable rcupdate.rcu_cpu_stall_timeout=120 \
                   log_buf_len=2M";
-    match job {
+    // What the kernel of this image wants besides.
+    let own = std::fs::read_to_string(options.image.join("cmdline")).unwrap_or_default();
+    let common = format!("{common} {}", own.trim());
+    match &options.job {
         Job::Run(_) => format!("{common} srb.mode=run"),
         Job::Shell => format!("{common} srb.mode=shell{}", window()),
     }

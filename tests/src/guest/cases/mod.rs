@@ -4,7 +4,9 @@
 pub mod faults;
 mod frame;
 mod io;
+mod lost;
 mod manual;
+mod no_memory;
 mod stack;
 
 pub use io::hostile_program;
@@ -14,6 +16,14 @@ use super::Case;
 /// All tests.
 #[must_use]
 pub fn all() -> Vec<Case> {
-    let all = [frame::cases(), io::cases(), manual::cases(), stack::cases(), faults::cases()];
-    all.into_iter().flatten().collect()
+    let groups = [
+        frame::cases(),
+        io::cases(),
+        manual::cases(),
+        stack::cases(),
+        faults::cases(),
+        lost::cases(),
+        no_memory::cases(),
+    ];
+    groups.into_iter().flatten().collect()
 }

@@ -18,7 +18,7 @@ use crate::guest::cases::io::{join, settle, stop};
 use crate::guest::machine::message;
 use crate::guest::process::{self, tasks};
 use crate::guest::random::Random;
-use crate::guest::wait::wait_until;
+use crate::guest::wait::{patiently, wait_until};
 use crate::guest::{clean, sysfs, Device, Machine, Mount, TestResult};
 
 /// How long all of it may take.
@@ -181,7 +181,7 @@ fn round(state: State, random: &mut Random) -> TestResult<Duration> {
     clean::unload()?;
     let took = began.elapsed();
     steps.push(took);
-    if took > BOUND {
+    if took > patiently(BOUND) {
         return Err(format!("{state:?}: {steps:.2?}").into());
     }
     drop(devices);

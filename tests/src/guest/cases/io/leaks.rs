@@ -11,7 +11,7 @@ use super::disk::Disk;
 use super::{drop_caches, leave, settle, with_failing_requests, FIO};
 use crate::guest::fio::Fio;
 use crate::guest::wait::wait_for;
-use crate::guest::{sysfs, Case, Machine, TestResult};
+use crate::guest::{kmemleak, sysfs, Case, Machine, TestResult};
 
 /// Attachments until the kernel's and the agent's caches have all that they keep.
 const WARM_UP: u32 = 20;
@@ -26,8 +26,9 @@ pub(super) fn cases() -> Vec<Case> {
     vec![
         // A detach that comes before the partition scan cuts it short.
         with_failing_requests(named!("leaks", two_hundred_attachments_leave_nothing_behind))
-            .bound(Duration::from_secs(240)),
-        named!("leaks", an_idle_device_gives_its_windows_back),
+            .bound(Duration::from_secs(240))
+            .needs(kmemleak::keeps_memory),
+        named!("leaks", an_idle_device_gives_its_windows_back).needs(kmemleak::keeps_memory),
     ]
 }
 

@@ -17,15 +17,15 @@ use srb_proto::control::{Hello, Join, HELLO, JOIN};
 use srb_proto::layout::{Mapping, ABI_VERSION, MAGIC};
 
 /// An open file of the control device.
-pub(super) struct Control(File);
+pub(in crate::guest::cases) struct Control(File);
 
 impl Control {
-    pub(super) fn open() -> std::io::Result<Self> {
+    pub(in crate::guest::cases) fn open() -> std::io::Result<Self> {
         OpenOptions::new().read(true).write(true).open("/dev/srb-control").map(Self)
     }
 
     /// A file that has begun a session, and what the module said.
-    pub(super) fn begin() -> Result<(Self, Hello), Errno> {
+    pub(in crate::guest::cases) fn begin() -> Result<(Self, Hello), Errno> {
         let control = Self::open().map_err(|_| Errno::ENODEV)?;
         let mut hello = Hello { magic: MAGIC, abi_version: ABI_VERSION, ..Hello::default() };
         control.ioctl(HELLO, &mut hello)?;
@@ -33,19 +33,23 @@ impl Control {
     }
 
     /// A file that has joined a session as this worker.
-    pub(super) fn join(session: u64, worker: u32) -> Result<Self, Errno> {
+    pub(in crate::guest::cases) fn join(session: u64, worker: u32) -> Result<Self, Errno> {
         let control = Self::open().map_err(|_| Errno::ENODEV)?;
         control.ioctl(JOIN, &mut Join { session, worker, reserved: 0 })?;
         Ok(control)
     }
 
     /// An ioctl that reads and writes a struct.
-    pub(super) fn ioctl<T: Copy>(&self, cmd: u32, argument: &mut T) -> Result<i32, Errno> {
+    pub(in crate::guest::cases) fn ioctl<T: Copy>(
+        &self,
+        cmd: u32,
+        argument: &mut T,
+    ) -> Result<i32, Errno> {
         self.call(cmd, std::ptr::from_mut(argument) as u64)
     }
 
     /// An ioctl with any argument: what it makes the module write goes where it points to.
-    pub(super) fn call(&self, cmd: u32, argument: u64) -> Result<i32, Errno> {
+    pub(in crate::guest::cases) fn call(&self, cmd: u32, argument: u64) -> Result<i32, Errno> {
         // SAFETY: The callers pass numbers, structs of the ABI, or addresses without our memory.
         Errno::result(unsafe { libc::ioctl(self.0.as_raw_fd(), cmd.into(), argument) })
     }
@@ -58,7 +62,12 @@ impl Control {
     }
 
     /// mmap(2) with these flags.
-    pub(super) fn map(&self, offset: u64, bytes: usize, flags: MapFlags) -> Result<Map, Errno> {
+    pub(in crate::guest::cases) fn map(
+        &self,
+        offset: u64,
+        bytes: usize,
+        flags: MapFlags,
+    ) -> Result<Map, Errno> {
         let len = NonZeroUsize::new(bytes).ok_or(Errno::EINVAL)?;
         let offset = offset.try_into().map_err(|_| Errno::EOVERFLOW)?;
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
@@ -68,13 +77,13 @@ impl Control {
     }
 
     /// All of what lies at an offset.
-    pub(super) fn map_all(&self, mapping: Mapping) -> Result<Map, Errno> {
+    pub(in crate::guest::cases) fn map_all(&self, mapping: Mapping) -> Result<Map, Errno> {
         self.map(mapping.offset(), mapping.bytes(), MapFlags::MAP_SHARED)
     }
 }
 
 /// Memory that is shared with the module; unmapped when dropped.
-pub(super) struct Map {
+pub(in crate::guest::cases) struct Map {
     at: NonNull<u8>,
     bytes: usize,
 }
@@ -84,7 +93,7 @@ unsafe impl Sync for Map {}
 
 impl Map {
     /// The words of a range of bytes. A touch is a SIGBUS once the session has ended.
-    pub(super) fn words(&self, start: usize, bytes: usize) -> &[AtomicU64] {
+    pub(in crate::guest::cases) fn words(&self, start: usize, bytes: usize) -> &[AtomicU64] {
         assert!(start % 8 == 0 && start + bytes <= self.bytes, "a range of the mapping");
         // SAFETY: Within the mapping, as asserted.
         let first = unsafe { self.at.add(start) }.cast::<AtomicU64>();
@@ -92,16 +101,16 @@ impl Map {
         unsafe { std::slice::from_raw_parts(first.as_ptr(), bytes / 8) }
     }
 
-    pub(super) fn word(&self, start: usize) -> &AtomicU64 {
+    pub(in crate::guest::cases) fn word(&self, start: usize) -> &AtomicU64 {
         self.words(start, 8).first().expect("one word")
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::guest::cases) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Lets the kernel read a byte there: EFAULT where a touch would be a SIGBUS.
-    pub(super) fn probe(&self, start: usize) -> Result<(), Errno> {
+    pub(in crate::guest::cases) fn probe(&self, start: usize) -> Result<(), Errno> {
         assert!(start < self.bytes);
         let (_reader, writer): (OwnedFd, OwnedFd) = pipe()?;
         // SAFETY: Within the mapping, as asserted.
@@ -112,7 +121,7 @@ impl Map {
     }
 
     /// Unmaps a part in the middle; the rest is two mappings then.
-    pub(super) fn punch(&self, start: usize, bytes: usize) -> Result<(), Errno> {
+    pub(in crate::guest::cases) fn punch(&self, start: usize, bytes: usize) -> Result<(), Errno> {
         assert!(start + bytes <= self.bytes);
         // SAFETY: Within the mapping, as asserted.
         let at = unsafe { self.at.add(start) };

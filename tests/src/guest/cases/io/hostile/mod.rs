@@ -6,7 +6,7 @@
 //! While it plays the agent, somebody reads from a device: those reads may fail or wait, and no
 //! more.
 
-mod control;
+pub(in crate::guest::cases) mod control;
 pub mod program;
 mod rings;
 pub(in crate::guest::cases) mod storm;

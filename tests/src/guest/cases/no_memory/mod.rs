@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! A kernel that has no memory for the module, once at each of its allocations in turn: the caller
+//! is told so, nothing is left over, nothing is lost, and the next try succeeds.
+//!
+//! For a kernel that can fail an allocation on demand (`make test-debug`). What a failing system
+//! call may say is ENOMEM, and EFAULT when it was a copy to or from user space that failed.
+
+mod agent;
+mod commands;
+mod load;
+
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use crate::guest::injection::{self, Nth, Text};
+use crate::guest::{kmemleak, Case, TestResult};
+
+/// A case of this function, named after it.
+macro_rules! named {
+    ($name:ident) => {
+        $crate::guest::Case::new(concat!("no_memory::", stringify!($name)), $name)
+    };
+}
+use named;
+
+/// How long one operation may take for all its allocations.
+const BOUND: Duration = Duration::from_secs(1500);
+
+/// What the module's own messages cause besides, when it has no memory for them.
+const ALLOWED: [&str; 0] = [];
+
+pub(super) fn cases() -> Vec<Case> {
+    let cases = [commands::cases(), agent::cases(), load::cases()];
+    let prepared = |case: Case| {
+        let case = case.needs(injection::missing).bound(BOUND);
+        ALLOWED.iter().fold(case, |case, line| case.allow_log(line))
+    };
+    cases.into_iter().flatten().map(prepared).collect()
+}
+
+/// Whether a call succeeded; an error other than for want of memory fails the test.
+fn succeeded<T>(outcome: Result<T, Errno>) -> TestResult<Option<T>> {
+    match outcome {
+        Ok(value) => Ok(Some(value)),
+        Err(Errno::ENOMEM | Errno::EFAULT) => Ok(None),
+        Err(errno) => Err(format!("{errno}, not ENOMEM").into()),
+    }
+}
+
+/// Fails each allocation of the loaded module in turn, and looks for leaks afterwards.
+fn each_of_the_module(what: &str, attempt: impl FnMut(&mut Nth) -> TestResult) -> TestResult {
+    kmemleak::clear()?;
+    Text::of_the_module()?.select()?;
+    let count = injection::each_allocation(attempt)?;
+    println!("{what}: {count} allocations");
+    kmemleak::expect_none()
+}
