@@ -29,24 +29,26 @@ macro_rules! named {
 
 pub(super) fn cases() -> Vec<Case> {
     let bound = Duration::from_secs(300);
-    let cases = named![
+    let mut cases: Vec<Case> = named![
         ext4_holds_what_was_written,
         xfs_holds_what_was_written,
         btrfs_holds_what_was_written,
-        lvm_stripes_mirrors_grows_and_takes_snapshots,
         an_encrypted_disk_shows_nothing_below,
         writes_are_logged_in_order,
         tools_see_partitions_signatures_and_no_bad_block,
-    ];
-    let mut cases: Vec<Case> = cases.into_iter().map(|case| case.bound(bound)).collect();
-    let flaky = named![a_disk_that_fails_in_between_can_be_repaired];
-    let logged = ["EXT4-fs", "JBD2", "Buffer I/O error", "I/O error", "Remounting filesystem"];
+    ]
+    .into();
+    // What a filesystem says of a disk that fails, and the kernel of a mirror that is new.
+    let failing = ["EXT4-fs", "JBD2", "Aborting journal", "I/O error", "buffer_io_error"];
     cases.extend(
-        flaky
-            .into_iter()
-            .map(|case| logged.iter().fold(case.bound(bound), |case, line| case.allow_log(line))),
+        named![a_disk_that_fails_in_between_can_be_repaired]
+            .map(|case| failing.iter().fold(case, |case, line| case.allow_log(line))),
     );
-    cases
+    cases.extend(
+        named![lvm_stripes_mirrors_grows_and_takes_snapshots]
+            .map(|case| case.allow_log("bitmap file is out of date")),
+    );
+    cases.into_iter().map(|case| case.bound(bound)).collect()
 }
 
 fn disk(machine: &Machine, volume: &str, size: &str, name: &str) -> TestResult<Device> {
@@ -194,8 +196,8 @@ fn tools_see_partitions_signatures_and_no_bad_block() -> TestResult {
     machine.sh("mkfs.ext4 -q -L one /dev/disk1p1 && mkswap -q -L two /dev/disk1p2")?;
     let seen = machine.sh("blkid -p -s LABEL -o value /dev/disk1p1 /dev/disk1p2")?;
     assert_eq!(seen.split_whitespace().collect::<Vec<_>>(), ["one", "two"]);
-    let aligned = machine.sh("parted -s /dev/disk1 align-check optimal 1")?;
-    assert!(aligned.contains("1 aligned"), "{aligned}");
+    // Its status says whether the partition begins where the disk's `io_opt` wants it.
+    machine.sh("parted -s /dev/disk1 align-check optimal 1")?;
     machine.sh("wipefs -q -a /dev/disk1p1 /dev/disk1p2 && wipefs -q -a /dev/disk1")?;
     settle()?;
     assert_eq!(machine.sh("wipefs /dev/disk1")?, "", "a signature is left");
