@@ -106,8 +106,8 @@ impl ControlFile for SimFile {
         let reaped = self.module.reap(session, *worker)?;
         if flags & ENTER_WAIT != 0 {
             let mut polled = [PollFd::new(self.polled.as_fd(), PollFlags::POLLIN)];
-            // Once, as in the module: who was woken is not marked as asleep any more.
-            if !session.has_work(*worker) && !session.has_ended() {
+            // Once, and only while it is marked as asleep, as in the module.
+            if session.is_asleep(*worker) && !session.has_work(*worker) && !session.has_ended() {
                 poll(&mut polled, PollTimeout::NONE)?;
                 session.calm(*worker);
             }

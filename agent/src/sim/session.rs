@@ -108,6 +108,10 @@ impl SimSession {
         }
     }
 
+    pub(super) fn is_asleep(&self, worker: u32) -> bool {
+        self.worker(worker).is_some_and(|worker| worker.doorbell.sleeper().is_asleep())
+    }
+
     pub(super) fn has_work(&self, worker: u32) -> bool {
         self.worker(worker).is_some_and(|worker| !worker.doorbell.submit().is_empty())
     }
