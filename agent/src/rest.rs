@@ -5,7 +5,8 @@
 //! Before: [`crate::pipeline`] for data, [`crate::volume`] for the rest. In here, in order:
 //! [`Client::run`] (tries) → [`State::choose`] and `reading` (URL) → `probe` (first write) →
 //! `attempt` (or `hedge`: two of them) → `pool`, `connect` (connection) → `operation` (request) →
-//! `link` (HTTP) → `answer`. Beside: [`Prober`], which asks what is down. Everything belongs to the
+//! `link` (HTTP) → `answer`. Below a link: `wire` (its socket), `wakeup` and `alarm` (its waker and
+//! its timer). Beside: [`Prober`], which asks what is down. Everything belongs to the
 //! worker's thread but the [`Repository`], which is shared.
 //!
 //! # Errors

@@ -30,7 +30,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn taken_by_another(&self) -> ReadySet<'_, AtomicU64> {
+    fn work(&self) -> ReadySet<'_, AtomicU64> {
         ReadySet::new(
             self.page.word(offset_of!(DoorbellPage, submit_summary)),
             self.page.words(offset_of!(DoorbellPage, submit_words), WORDS * 8),
@@ -55,7 +55,7 @@ pub(super) fn run() -> TestResult {
     let page = control.map_all(Mapping::Doorbell { worker: CONTROL_WORKER })?;
     let worker = Worker { file, page };
     // What the module has announced to each new session.
-    worker.taken_by_another().take(|_| {});
+    worker.work().take(|_| {});
     for (name, wait) in WAITS {
         // Nobody is marked, so nobody would be woken.
         within(name, || wait(&worker.file))?;
@@ -87,7 +87,7 @@ fn woken_without_work(name: &str, worker: &Worker, wait: Wait) -> TestResult {
         // ORDERING: a flag and a number that guard nothing, here and below.
         let sleeper = scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
-                if Sleeper::new(worker.mark()).prepare(&worker.taken_by_another()) {
+                if Sleeper::new(worker.mark()).prepare(&worker.work()) {
                     wait(&worker.file)?;
                 }
                 // Also when it saw the work before the other thread took it.
@@ -97,7 +97,7 @@ fn woken_without_work(name: &str, worker: &Worker, wait: Wait) -> TestResult {
         });
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
-                worker.taken_by_another().take(|_| {});
+                worker.work().take(|_| {});
             }
         });
         let outcome = (0..WAKE_UPS).try_for_each(|number| {
