@@ -13,8 +13,8 @@ use crate::{
     log, params,
     proto::{
         control::{
-            ActiveUrl, Config, DeviceInfo, Hello, Join, ACTIVE_URL, CONFIG, DEVICE, ENTER, HELLO,
-            HELLO_TAKEOVER, JOIN, URLS_CAPACITY,
+            ActiveUrl, Config, DeviceInfo, Enter, Hello, Join, ACTIVE_URL, CONFIG, DEVICE, ENTER,
+            HELLO, HELLO_TAKEOVER, JOIN, URLS_CAPACITY,
         },
         layout::{Mapping, ABI_VERSION, DATA, MAGIC},
     },
@@ -146,7 +146,7 @@ impl Handle {
         match cmd {
             ENTER => {
                 let (session, number) = self.worker()?;
-                return session.enter(number, arg);
+                return session.enter(number, Enter::from_bits(arg).ok_or(EINVAL)?);
             }
             HELLO => self.hello(at)?,
             JOIN => self.join(at)?,

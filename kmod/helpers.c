@@ -2,6 +2,9 @@
 /* What Rust cannot say: inline functions and macros of the kernel that have no helper. */
 #include <linux/blk-mq.h>
 #include <linux/bottom_half.h>
+#include <linux/processor.h>
+#include <linux/sched/signal.h>
+#include <linux/sched/stat.h>
 
 void srb_set_bit(unsigned int bit, u64 *word);
 
@@ -10,6 +13,18 @@ void srb_set_bit(unsigned int bit, u64 *word)
 	smp_mb__before_atomic();
 	set_bit(bit, (unsigned long *)word);
 	smp_mb__after_atomic();
+}
+
+bool srb_may_spin(void);
+
+/*
+ * A step of a busy wait: whether to go on. Not when another thread could have the processor, nor
+ * when a signal wants this one.
+ */
+bool srb_may_spin(void)
+{
+	cpu_relax();
+	return single_task_running() && !need_resched() && !signal_pending(current);
 }
 
 void srb_end_request(struct request *rq, blk_status_t status);

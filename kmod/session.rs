@@ -24,7 +24,7 @@ use crate::{
     memory::Memory,
     params,
     proto::{
-        control::{ENTER_WAIT, TAKEOVER_MSECS},
+        control::{Enter, TAKEOVER_MSECS},
         layout::{Mapping, CONTROL_READY, CONTROL_WORKER, DATA, MAX_DEVICES, RETIRE},
     },
     registry,
@@ -287,25 +287,23 @@ impl Session {
         }
     }
 
-    /// The ENTER ioctl: applies completions; with [`ENTER_WAIT`] then sleeps until there are
-    /// submissions, if the worker is marked as asleep.
-    pub(crate) fn enter(&self, number: u32, how: u64) -> Result<usize> {
-        if how & !ENTER_WAIT != 0 {
-            return Err(EINVAL);
-        }
+    /// The ENTER ioctl: applies completions; then looks for submissions as long as it was told, and
+    /// sleeps until there are some if it was told so and the worker is marked as asleep.
+    pub(crate) fn enter(&self, number: u32, how: Enter) -> Result<usize> {
         let worker = self.worker(number).ok_or(EINVAL)?;
         let applied = self.reap(worker)?;
-        if how & ENTER_WAIT != 0 {
+        // One that is not marked as asleep has been woken, perhaps without work, if it took that
+        // before a slow waker came to its mark; nobody would wake it again.
+        let is_woken = || how.wait && !worker.is_asleep();
+        let must_return = || worker.has_work() || is_woken() || self.has_ended();
+        system::spin(how.poll_usecs, must_return);
+        if how.wait {
             // A waker makes work, clears the mark of who sleeps, passes the gate, and notifies; so
             // either this look, under the gate, sees what it did, or the sleeper is on the wait
-            // queue when the notification comes.
+            // queue when the notification comes. It sleeps once at most.
             let mut gate = worker.gate.lock();
-            // Once, and only while it is marked as asleep: nobody wakes who is not. It may be woken
-            // without work, if it took that before a slow waker came to its mark.
-            if worker.is_asleep() && !worker.has_work() && !self.has_ended() {
-                if worker.wakeup.wait_interruptible(&mut gate) {
-                    return Err(EINTR);
-                }
+            if !must_return() && worker.wakeup.wait_interruptible(&mut gate) {
+                return Err(EINTR);
             }
         }
         if self.has_ended() {

@@ -143,7 +143,7 @@ async fn live(
 
     let repository = Repository::new(config.rest.clone());
     let failures = Arc::new(Failures::default());
-    let shared = Shared { repository, failures, clock };
+    let shared = Shared { repository, failures, clock, poll_usecs: config.poll_usecs };
     let mut workers = Workers::start(data, &shared)?;
     let Shared { repository, failures, .. } = shared;
     let handles = Rc::clone(&workers.handles);

@@ -12,6 +12,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use serde::Deserialize;
+use srb_proto::control::MAX_POLL_USECS;
 use tracing::level_filters::LevelFilter;
 
 use crate::repository::{ReadChoice, RestConfig};
@@ -65,6 +66,7 @@ struct Text {
     read_choice: ReadChoice,
     hedge_reads_after_ms: Option<NonZeroU64>,
     settle_secs: u64,
+    poll_usecs: Polled,
 }
 
 impl Default for Text {
@@ -82,6 +84,7 @@ impl Default for Text {
             read_choice: rest.read_choice,
             hedge_reads_after_ms: None,
             settle_secs: rest.settle.as_secs(),
+            poll_usecs: Polled(50),
         }
     }
 }
@@ -99,6 +102,20 @@ impl TryFrom<String> for Level {
         level
             .map(Self)
             .ok_or_else(|| format!("`{name}` is none of error, warn, info, debug, trace"))
+    }
+}
+
+/// Microseconds, within the module's bound.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "u32")]
+struct Polled(u32);
+
+impl TryFrom<u32> for Polled {
+    type Error = String;
+
+    fn try_from(usecs: u32) -> Result<Self, String> {
+        let valid = usecs <= MAX_POLL_USECS;
+        valid.then_some(Self(usecs)).ok_or_else(|| format!("{usecs} is above {MAX_POLL_USECS}"))
     }
 }
 
@@ -132,6 +149,9 @@ pub struct Config {
     pub oom_score_adj: i32,
     /// How long requests in flight may take at the end.
     pub drain: Duration,
+    /// Microseconds for which an idle worker looks for submissions before it goes to sleep, if
+    /// the last ones came as soon as that.
+    pub poll_usecs: u32,
     /// Of the HTTP side.
     pub rest: RestConfig,
 }
@@ -192,6 +212,7 @@ impl Config {
             lock_memory: text.lock_memory,
             oom_score_adj: text.oom_score_adj.0,
             drain: Duration::from_secs(text.drain_secs),
+            poll_usecs: text.poll_usecs.0,
             rest: RestConfig {
                 probe: text.probe,
                 idle_connections: text.idle_connections,
@@ -224,6 +245,7 @@ mod tests {
         assert_eq!(config.socket, Path::new(DEFAULT_SOCKET));
         assert_eq!((config.lock_memory, config.oom_score_adj), (true, -1000));
         assert_eq!((config.log, config.drain), (None, Duration::from_secs(2)));
+        assert_eq!(config.poll_usecs, 50);
         assert!(config.rest.probe);
         assert_eq!(config.rest.read_choice, ReadChoice::Latency);
         assert_eq!(config.rest.hedge_reads_after, None);
@@ -233,7 +255,8 @@ mod tests {
     fn every_key() {
         let text = "socket = '/tmp/s'\nlog = 'debug'\nlock_memory = false\noom_score_adj = 7\n\
                     drain_secs = 1\nprobe = false\nidle_connections = 3\nidle_timeout_secs = 4\n\
-                    read_choice = 'order'\nhedge_reads_after_ms = 50\nsettle_secs = 5";
+                    read_choice = 'order'\nhedge_reads_after_ms = 50\nsettle_secs = 5\n\
+                    poll_usecs = 6";
         let config = load(text).expect("valid");
         assert_eq!(config.socket, Path::new("/tmp/s"));
         assert_eq!((config.lock_memory, config.oom_score_adj), (false, 7));
@@ -244,6 +267,7 @@ mod tests {
         assert_eq!(config.rest.read_choice, ReadChoice::Order);
         assert_eq!(config.rest.hedge_reads_after, Some(Duration::from_millis(50)));
         assert_eq!(config.rest.settle, Duration::from_secs(5));
+        assert_eq!(config.poll_usecs, 6);
         assert_eq!(config.rest.settling_file.as_deref(), Some(Path::new("/tmp/s.settling")));
     }
 
@@ -258,6 +282,7 @@ mod tests {
             ("\nprobe\n", "key"),
             ("\nread_choice = 'random'\n", "expected `latency` or `order`"),
             ("\nhedge_reads_after_ms = 0\n", "nonzero"),
+            ("\npoll_usecs = 1001\n", "1001 is above 1000"),
         ] {
             let error = load(text).expect_err("invalid").to_string();
             assert!(error.contains("agent.toml"), "{error}");

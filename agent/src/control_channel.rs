@@ -223,7 +223,7 @@ impl ControlWorker {
         if std::mem::take(&mut self.counter.is_dirty) {
             self.counter.publish();
             self.bell.doorbell().complete().insert(CONTROL_READY);
-            self.bell.enter()?;
+            self.bell.enter(0)?;
         }
         Ok(())
     }

@@ -32,6 +32,7 @@ pub mod metrics;
 pub mod notify;
 mod null;
 pub mod pipeline;
+mod polling;
 pub mod queue;
 pub mod repository;
 mod requests;

@@ -22,8 +22,8 @@ use nix::errno::Errno;
 use nix::libc;
 use srb_proto::command::RepositoryUrl;
 use srb_proto::control::{
-    ActiveUrl, Config, DeviceInfo, Hello, Join, ACTIVE_URL, CONFIG, DEVICE, ENTER, ENTER_WAIT,
-    HELLO, HELLO_TAKEOVER, JOIN, URLS_CAPACITY,
+    ActiveUrl, Config, DeviceInfo, Enter, Hello, Join, ACTIVE_URL, CONFIG, DEVICE, ENTER, HELLO,
+    HELLO_TAKEOVER, JOIN, URLS_CAPACITY,
 };
 use srb_proto::layout::{Mapping, ABI_VERSION, CONTROL, CONTROL_WORKER, DATA, MAGIC, MAX_QUEUES};
 use tokio::io::unix::AsyncFd;
@@ -54,9 +54,9 @@ pub trait ControlFile: AsFd + Send + Sync {
     fn config(&self, config: &mut Config, urls: &mut [u8]) -> Result<(), Errno>;
     /// Reads the first device at or above the index.
     fn device(&self, info: &mut DeviceInfo) -> Result<(), Errno>;
-    /// Lets the module reap completions; with [`ENTER_WAIT`] then sleeps until the worker's submit
-    /// set has members, or a signal.
-    fn enter(&self, flags: u64) -> Result<u32, Errno>;
+    /// Lets the module reap completions, then look for submissions, and sleep until the worker's
+    /// submit set has members, as [`Enter`] says. How many completions it applied.
+    fn enter(&self, how: Enter) -> Result<u32, Errno>;
     /// Says which URL is in use.
     fn active_url(&self, active: &mut ActiveUrl) -> Result<(), Errno>;
     /// Maps memory of the session.
@@ -117,9 +117,9 @@ impl ControlFile for KernelFile {
     fn device(&self, info: &mut DeviceInfo) -> Result<(), Errno> {
         self.ioctl(DEVICE, info)
     }
-    fn enter(&self, flags: u64) -> Result<u32, Errno> {
+    fn enter(&self, how: Enter) -> Result<u32, Errno> {
         // SAFETY: The request takes its argument by value and touches no memory of the caller.
-        let reaped = unsafe { libc::ioctl(self.file.as_raw_fd(), ENTER.into(), flags) };
+        let reaped = unsafe { libc::ioctl(self.file.as_raw_fd(), ENTER.into(), how.to_bits()) };
         Errno::result(reaped).map(i32::unsigned_abs)
     }
     fn active_url(&self, active: &mut ActiveUrl) -> Result<(), Errno> {
@@ -419,13 +419,15 @@ impl Bell {
         &self.doorbell
     }
 
-    /// Lets the module reap what was announced in the complete set.
+    /// Lets the module reap what was announced in the complete set, and then look for submissions
+    /// for so many microseconds.
     ///
     /// # Errors
     /// [`Ended`].
-    pub fn enter(&self) -> Result<u32, Ended> {
+    pub fn enter(&self, poll_usecs: u32) -> Result<u32, Ended> {
+        let how = Enter { wait: false, poll_usecs };
         loop {
-            match self.file.get_ref().0.enter(0) {
+            match self.file.get_ref().0.enter(how) {
                 Err(Errno::EINTR) => {}
                 result => return result.map_err(|errno| ended("enter", errno)),
             }
@@ -437,18 +439,18 @@ impl Bell {
     /// meanwhile.
     ///
     /// Whoever wants to wake the thread knocks and then sends it a signal. A thread that is not
-    /// asleep yet sees the knock, in `prepare` or in the module's own look at the set; one that is
+    /// asleep yet sees the knock, in `prepare` or in the module's own looks at the set; one that is
     /// asleep gets the signal. The module makes itself ready to be woken before it looks, so
     /// nothing is between.
     ///
     /// # Errors
     /// [`Ended`].
-    pub fn enter_and_sleep(&self) -> Result<(), Ended> {
+    pub fn enter_and_sleep(&self, poll_usecs: u32) -> Result<(), Ended> {
         let sleeper = self.doorbell.sleeper();
         if !sleeper.prepare(&self.doorbell.submit()) {
-            return self.enter().map(drop);
+            return self.enter(0).map(drop);
         }
-        match self.file.get_ref().0.enter(ENTER_WAIT) {
+        match self.file.get_ref().0.enter(Enter { wait: true, poll_usecs }) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(ended("enter", errno)),
         }

@@ -34,6 +34,7 @@ use crate::mapping::{Channel, Doorbell};
 use crate::memory::STACK_BYTES;
 use crate::metrics::{Clock, Moment};
 use crate::pipeline::Pipeline;
+use crate::polling::Polling;
 use crate::queue::{Device, Outcome, Queue};
 use crate::repository::Repository;
 use crate::requests::{Finished, Requests};
@@ -124,6 +125,8 @@ pub struct Shared {
     pub failures: Arc<Failures>,
     /// The one clock.
     pub clock: Clock,
+    /// Microseconds for which a worker looks for more before it goes to sleep.
+    pub poll_usecs: u32,
 }
 
 /// Starts the thread of a worker. It ends when it is told to, or with the session; `ended` then
@@ -189,7 +192,8 @@ pub(crate) async fn serve(
 ) -> Result<(), Ended> {
     let failed = |error: io::Error| Ended::Thread(format!("a worker cannot start: {error}"));
     let bell = port.watch().map_err(failed)?;
-    Worker { bell, naps, state: State::new(shared, orders) }.run().await
+    let polling = Polling::new(shared.poll_usecs);
+    Worker { bell, naps, polling, state: State::new(shared, orders) }.run().await
 }
 
 /// A runtime for one thread, with small stacks for what blocks (name resolution).
@@ -207,16 +211,20 @@ pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
 struct Worker {
     bell: Bell,
     naps: Naps,
+    polling: Polling,
     state: State,
 }
 
 impl Worker {
     async fn run(mut self) -> Result<(), Ended> {
-        let Self { bell, naps, state } = &mut self;
+        let Self { bell, naps, polling, state } = &mut self;
         let mut turns = 0u32;
         loop {
             bell.doorbell().submit().take(|device| state.note_ready(device));
             state.now = state.clock.now();
+            if !state.ready.is_empty() {
+                polling.resume(state.now);
+            }
             state.fetch()?;
             std::future::poll_fn(|cx| {
                 let _ = state.poll(cx);
@@ -224,13 +232,15 @@ impl Worker {
             })
             .await;
             let announced = state.publish(bell.doorbell());
-            let nap = *naps == Naps::InModule && state.is_alone();
-            if nap && bell.doorbell().submit().is_empty() {
-                bell.enter_and_sleep()?;
+            let idle = state.is_idle() && bell.doorbell().submit().is_empty();
+            let may_nap = idle && *naps == Naps::InModule;
+            let poll_usecs = if may_nap { polling.rest(state.clock.now()) } else { 0 };
+            if may_nap && state.is_alone() {
+                bell.enter_and_sleep(poll_usecs)?;
                 continue;
             }
-            if announced {
-                bell.enter()?;
+            if announced || poll_usecs > 0 {
+                bell.enter(poll_usecs)?;
             }
             if state.is_done(!bell.doorbell().submit().is_empty()) {
                 return Ok(());
@@ -460,10 +470,16 @@ impl State {
         self.requests = Requests::default();
     }
 
-    /// Whether nothing but submissions and orders can come: no request is under way, and there
-    /// never was one that left a connection.
+    /// Whether no request is under way, and the worker goes on.
+    fn is_idle(&self) -> bool {
+        let going_on = self.ending == Ending::No && !self.abandoned;
+        going_on && self.ready.is_empty() && self.requests.is_empty()
+    }
+
+    /// Whether nothing but submissions and orders can come to an idle worker: there never was a
+    /// request that left a connection.
     fn is_alone(&self) -> bool {
-        self.tidy.is_none() && self.ready.is_empty() && self.ending == Ending::No && !self.abandoned
+        self.tidy.is_none()
     }
 
     /// Whether the worker can end; `submitted`: whether the module may have submitted something.

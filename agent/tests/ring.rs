@@ -16,7 +16,7 @@ use srb_agent::sim::{wait, Request, RunningAgent, SimModule};
 use srb_playground::Playground;
 use srb_proto::control::Listing;
 use srb_proto::descriptor::{Generation, Op, Submission, Tag};
-use srb_proto::layout::DATA;
+use srb_proto::layout::{ABI_VERSION, DATA};
 use tempfile::TempDir;
 
 const MIB: u32 = 1 << 20;
@@ -458,7 +458,8 @@ fn another_version_is_refused_with_both_numbers() {
     let module = SimModule::with_version(1, 77);
     let agent = RunningAgent::start(&module, RunningAgent::config(folder.path()));
     let error = agent.wait().expect_err("versions differ").to_string();
-    assert!(error.contains("version 77") && error.contains("version 2"), "{error}");
+    let ours = format!("version {ABI_VERSION}:");
+    assert!(error.contains("version 77") && error.contains(&ours), "{error}");
 }
 
 /// The order that a worker is woken for comes before it sleeps: it must not then sleep over it.
@@ -472,7 +473,7 @@ fn a_knock_before_the_sleep_prevents_it() {
             let bell = begun.data.remove(0).watch().expect("watched");
             for _ in 0..3 {
                 bell.doorbell().knock();
-                bell.enter_and_sleep().expect("a session");
+                bell.enter_and_sleep(0).expect("a session");
                 bell.doorbell().submit().take(|member| panic!("there is no member {member}"));
             }
             awake.send(()).expect("somebody waits");

@@ -12,12 +12,14 @@ use kernel::{
         atomic::{Atomic, Relaxed},
         poll::{PollCondVar, PollTable},
     },
-    time::Jiffies,
+    time::{Delta, Instant, Jiffies, Monotonic},
 };
 
 extern "C" {
     /// `helpers.c`: a locked instruction between two barriers.
     fn srb_set_bit(bit: c_uint, word: *mut u64);
+    /// `helpers.c`: whether the calling thread may keep its processor.
+    fn srb_may_spin() -> bool;
 }
 
 /// Queues of each device: one for each processor that is online, within bounds.
@@ -74,6 +76,17 @@ pub(crate) fn sleep_msecs(msecs: u32) {
 pub(crate) fn sleep_jiffies(jiffies: Jiffies) {
     // SAFETY: Process context, no spinlock held.
     unsafe { bindings::schedule_timeout_uninterruptible(jiffies as c_long) };
+}
+
+/// Keeps the processor for `usecs` or until something is `over`, but no longer than nobody else
+/// could use it and no signal comes.
+pub(crate) fn spin(usecs: u32, over: impl Fn() -> bool) {
+    if usecs == 0 {
+        return;
+    }
+    let (start, most) = (Instant::<Monotonic>::now(), Delta::from_micros(usecs.into()));
+    // SAFETY: Looks at the calling thread and its processor alone.
+    while !over() && start.elapsed() < most && unsafe { srb_may_spin() } {}
 }
 
 /// Waits for an RCU grace period.

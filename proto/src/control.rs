@@ -38,8 +38,10 @@ pub const CONFIG: u32 = ioc(READ_WRITE, 3, size_of::<Config>());
 pub const DEVICE: u32 = ioc(READ_WRITE, 4, size_of::<DeviceInfo>());
 /// Reaps what the agent has completed on the worker's channels; with [`ENTER_WAIT`] then sleeps
 /// until the worker is woken, which is for submissions that it may have taken already, or a signal
-/// comes (EINTR); not at all if the worker is not marked as asleep. Argument: flags. Returns how
-/// many completions were applied.
+/// comes (EINTR); not at all if the worker is not marked as asleep. Argument: [`Enter`], by value.
+/// Returns how many completions were applied.
+///
+/// EINVAL: the argument is none.
 ///
 /// ESHUTDOWN: the session has ended: the agent was cut off, and its memory with it.
 pub const ENTER: u32 = ioc(NONE, 5, 0);
@@ -55,8 +57,42 @@ pub const HELLO_TAKEOVER: u32 = 1;
 /// Milliseconds after which an agent that is to be replaced is cut off.
 pub const TAKEOVER_MSECS: u32 = 3000;
 
-/// Flag of [`ENTER`]: sleep if nothing is submitted.
+/// Flag of [`Enter`]: sleep if nothing is submitted.
 pub const ENTER_WAIT: u64 = 1;
+/// Of [`Enter`]: the first bit of `poll_usecs`.
+pub const ENTER_POLL_SHIFT: u32 = 16;
+/// The most that `poll_usecs` may be.
+pub const MAX_POLL_USECS: u32 = 1000;
+
+/// Argument of [`ENTER`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Enter {
+    /// Whether to sleep if nothing is submitted.
+    pub wait: bool,
+    /// Microseconds for which the call looks for submissions before it sleeps or returns; it keeps
+    /// the processor meanwhile, unless somebody else could use that.
+    pub poll_usecs: u32,
+}
+
+impl Enter {
+    /// As a number.
+    #[must_use]
+    pub const fn to_bits(self) -> u64 {
+        let wait = if self.wait { ENTER_WAIT } else { 0 };
+        (self.poll_usecs as u64) << ENTER_POLL_SHIFT | wait
+    }
+
+    /// From a number; `None` if it is none.
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Option<Self> {
+        let poll = bits >> ENTER_POLL_SHIFT;
+        let flags = bits & ((1 << ENTER_POLL_SHIFT) - 1);
+        if flags & !ENTER_WAIT != 0 || poll > MAX_POLL_USECS as u64 {
+            return None;
+        }
+        Some(Self { wait: flags & ENTER_WAIT != 0, poll_usecs: poll as u32 })
+    }
+}
 
 /// Argument of [`HELLO`].
 #[repr(C)]
@@ -205,3 +241,27 @@ const _: () = {
     assert!(size_of::<DeviceInfo>() == 320);
     assert!(size_of::<ActiveUrl>() == 16);
 };
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_enter_is_told_is_what_was_said(wait: bool, poll_usecs in 0..=MAX_POLL_USECS) {
+            let how = Enter { wait, poll_usecs };
+            prop_assert_eq!(Enter::from_bits(how.to_bits()), Some(how));
+        }
+
+        #[test]
+        fn enter_takes_nothing_that_it_does_not_know(bits: u64) {
+            for bits in [bits, bits & 0xffff, bits & 0x7ff_ffff] {
+                if let Some(how) = Enter::from_bits(bits) {
+                    prop_assert!(how.poll_usecs <= MAX_POLL_USECS);
+                    prop_assert_eq!(how.to_bits(), bits);
+                }
+            }
+        }
+    }
+}

@@ -163,6 +163,8 @@ fn write_ioctls(out: &mut String) {
         line(out, name, &format_args!("{number:#010x}"));
     }
     line(out, "control::ENTER_WAIT", &control::ENTER_WAIT);
+    line(out, "control::ENTER_POLL_SHIFT", &control::ENTER_POLL_SHIFT);
+    line(out, "control::MAX_POLL_USECS", &control::MAX_POLL_USECS);
 }
 
 fn write_entries(out: &mut String) {

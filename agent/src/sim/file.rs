@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
-use srb_proto::control::{ActiveUrl, Config, DeviceInfo, Hello, Join, ENTER_WAIT};
+use srb_proto::control::{ActiveUrl, Config, DeviceInfo, Enter, Hello, Join};
 use srb_proto::layout::{Mapping, DATA, MAGIC};
 
 use super::session::{SimSession, Wakeup};
@@ -98,13 +98,14 @@ impl ControlFile for SimFile {
         self.module.device(info)
     }
 
-    fn enter(&self, flags: u64) -> Result<u32, Errno> {
+    /// Looks for submissions once, however long it is to look.
+    fn enter(&self, how: Enter) -> Result<u32, Errno> {
         let session = self.session()?;
         let Some(Role::Worker(_, worker)) = self.role.get() else {
             return Err(Errno::EINVAL);
         };
         let reaped = self.module.reap(session, *worker)?;
-        if flags & ENTER_WAIT != 0 {
+        if how.wait {
             let mut polled = [PollFd::new(self.polled.as_fd(), PollFlags::POLLIN)];
             // Once, and only while it is marked as asleep, as in the module.
             if session.is_asleep(*worker) && !session.has_work(*worker) && !session.has_ended() {

@@ -35,6 +35,7 @@ impl RunningAgent {
             lock_memory: false,
             oom_score_adj: 0,
             drain: Duration::from_secs(2),
+            poll_usecs: 50,
             rest: RestConfig::default(),
         }
     }

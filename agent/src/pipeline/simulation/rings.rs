@@ -51,6 +51,7 @@ impl Rings {
             repository: Arc::clone(repository),
             failures: Arc::new(Failures::default()),
             clock: Clock::start(),
+            poll_usecs: 0,
         };
         let mut serving = Serving { tasks: Vec::new(), orders: Vec::new() };
         for (port, number) in data.into_iter().zip(0..) {

@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use nix::errno::Errno;
 use nix::sys::mman::MapFlags;
 use srb_proto::control::{
-    ActiveUrl, Config, DeviceInfo, Hello, Join, ACTIVE_URL, CONFIG, DEVICE, ENTER, ENTER_WAIT,
-    HELLO, JOIN,
+    ActiveUrl, Config, DeviceInfo, Enter, Hello, Join, ACTIVE_URL, CONFIG, DEVICE, ENTER,
+    ENTER_WAIT, HELLO, JOIN, MAX_POLL_USECS,
 };
 use srb_proto::layout::{Mapping, ABI_VERSION, CONTROL_WORKER, DATA, MAGIC, PAGE_BYTES};
 
@@ -144,7 +144,8 @@ fn on_a_worker_file(said: Hello) -> TestResult {
     refused("a worker twice", Control::join(said.session, 0).map(drop), Errno::EBUSY)?;
     refused("CONFIG of a worker", worker.ioctl(CONFIG, &mut Config::default()), Errno::EINVAL)?;
     refused("HELLO of a worker", worker.ioctl(HELLO, &mut hello()), Errno::EINVAL)?;
-    for flags in [2, ENTER_WAIT | 2, u64::MAX] {
+    let too_long = Enter { wait: false, poll_usecs: MAX_POLL_USECS + 1 }.to_bits();
+    for flags in [2, ENTER_WAIT | 2, too_long, u64::MAX] {
         refused("ENTER with unknown flags", worker.call(ENTER, flags), Errno::EINVAL)?;
     }
     assert_eq!(worker.call(ENTER, 0), Ok(0), "nothing to reap");

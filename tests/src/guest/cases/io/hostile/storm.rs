@@ -14,8 +14,8 @@ use nix::libc;
 use nix::sys::mman::MapFlags;
 use nix::sys::signal::{sigaction, SaFlags, SigAction, SigHandler, SigSet, Signal};
 use srb_proto::control::{
-    ActiveUrl, Config, DeviceInfo, Hello, Join, ACTIVE_URL, CONFIG, DEVICE, ENTER, ENTER_WAIT,
-    HELLO, JOIN,
+    ActiveUrl, Config, DeviceInfo, Enter, Hello, Join, ACTIVE_URL, CONFIG, DEVICE, ENTER,
+    ENTER_WAIT, HELLO, JOIN, MAX_POLL_USECS,
 };
 use srb_proto::descriptor::{Completion, Generation, Op, Submission, Tag, SUBMISSION_WORDS};
 use srb_proto::doorbell::{ReadySet, WORDS};
@@ -193,7 +193,11 @@ impl Session {
                 file.ioctl(ACTIVE_URL, &mut ActiveUrl { version, index, fit_urls: 0 })
             }
             // It may sleep if told to, with nobody to wake it.
-            5 => file.call(ENTER, small_or_any(random) & !ENTER_WAIT),
+            5 if random.one_in(2) => file.call(ENTER, small_or_any(random) & !ENTER_WAIT),
+            5 => {
+                let poll_usecs = random.below(2 + u64::from(MAX_POLL_USECS)) as u32;
+                file.call(ENTER, Enter { wait: false, poll_usecs }.to_bits())
+            }
             6 => {
                 let calls = [HELLO, JOIN, CONFIG, DEVICE, ACTIVE_URL];
                 let call = calls[random.below(5) as usize];

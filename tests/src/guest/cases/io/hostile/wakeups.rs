@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use srb_proto::control::{ENTER, ENTER_WAIT};
+use srb_proto::control::{Enter, ENTER, ENTER_WAIT, MAX_POLL_USECS};
 use srb_proto::doorbell::{ReadySet, Sleeper, WORDS};
 use srb_proto::layout::{DoorbellPage, Mapping, CONTROL_WORKER};
 
@@ -44,8 +44,12 @@ impl Worker {
 
 /// A way to sleep.
 type Wait = fn(&Control) -> Result<(), Errno>;
-const WAITS: [(&str, Wait); 2] = [
+const WAITS: [(&str, Wait); 3] = [
     ("ENTER", |file| file.call(ENTER, ENTER_WAIT).map(drop)),
+    ("ENTER after polling", |file| {
+        let how = Enter { wait: true, poll_usecs: MAX_POLL_USECS };
+        file.call(ENTER, how.to_bits()).map(drop)
+    }),
     ("poll", |file| if file.poll(WAKE_UP)? { Ok(()) } else { Err(Errno::ETIMEDOUT) }),
 ];
 
