@@ -1,22 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The body of an answer: nothing, a few bytes, or a volume's bytes read as the client takes them.
 
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{ready, Context, Poll};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::oneshot;
-use tokio::task::{spawn_blocking, JoinHandle};
 
+use crate::piece;
 use crate::range::Span;
+use crate::routes::INLINE_BYTES;
 use crate::volume::Volume;
-
-/// A piece of a streamed volume. Two are in memory for each answer: one being sent, one being read.
-const PIECE_BYTES: u64 = 256 * 1024;
 
 /// An answer's body.
 #[derive(Debug)]
@@ -32,13 +29,12 @@ enum Content {
     Volume(Reader),
 }
 
-/// Reads a span of a volume one piece ahead of the socket.
+/// Reads a span of a volume, a piece when the socket has taken the last one.
 #[derive(Debug)]
 struct Reader {
     volume: Arc<Volume>,
     offset: u64,
     left: u64,
-    pending: Option<JoinHandle<io::Result<Bytes>>>,
 }
 
 impl Body {
@@ -53,7 +49,7 @@ impl Body {
     /// The bytes of `volume` from `offset`, `length` of them. A volume that is cut meanwhile ends
     /// the connection: the client sees that the body is short.
     pub(crate) fn volume(volume: Arc<Volume>, offset: u64, length: u64) -> Self {
-        let reader = Reader { volume, offset, left: length, pending: None };
+        let reader = Reader { volume, offset, left: length };
         Self { content: Content::Volume(reader), on_end: None }
     }
 
@@ -69,13 +65,13 @@ impl hyper::body::Body for Body {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
+        _: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match &mut self.content {
             Content::Bytes(bytes) if bytes.is_empty() => Poll::Ready(None),
             Content::Bytes(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Content::Volume(reader) => {
-                reader.poll_piece(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
+                Poll::Ready(reader.next_piece().map(|piece| piece.map(Frame::data)))
             }
         }
     }
@@ -93,40 +89,22 @@ impl hyper::body::Body for Body {
 }
 
 impl Reader {
-    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+    fn next_piece(&mut self) -> Option<io::Result<Bytes>> {
         if self.left == 0 {
-            return Poll::Ready(None);
+            return None;
         }
-        let (volume, offset, left) = (&self.volume, self.offset, self.left);
-        let pending = self.pending.get_or_insert_with(|| read_ahead(volume, offset, left));
-        let outcome = ready!(Pin::new(pending).poll(context));
-        self.pending = None;
-        let piece = match outcome.map_err(io::Error::other).and_then(|read| read) {
-            Ok(piece) => piece,
-            Err(error) => {
-                tracing::warn!(%error, offset, "a volume could not be read to its end");
-                return Poll::Ready(Some(Err(error)));
+        let span = Span { first: self.offset, length: self.left.min(INLINE_BYTES) };
+        let piece = piece::read(&self.volume, span);
+        match &piece {
+            Ok(piece) => {
+                self.offset += piece.len() as u64;
+                self.left -= piece.len() as u64;
             }
-        };
-        self.offset += piece.len() as u64;
-        self.left -= piece.len() as u64;
-        if self.left > 0 {
-            self.pending = Some(read_ahead(&self.volume, self.offset, self.left));
+            Err(error) => {
+                let offset = self.offset;
+                tracing::warn!(%error, offset, "a volume could not be read to its end");
+            }
         }
-        Poll::Ready(Some(Ok(piece)))
+        Some(piece)
     }
-}
-
-fn read_ahead(volume: &Arc<Volume>, offset: u64, left: u64) -> JoinHandle<io::Result<Bytes>> {
-    let volume = Arc::clone(volume);
-    let span = Span { first: offset, length: left.min(PIECE_BYTES) };
-    spawn_blocking(move || read(&volume, span))
-}
-
-/// Reads a span that is known to be small.
-pub(crate) fn read(volume: &Volume, span: Span) -> io::Result<Bytes> {
-    let length = usize::try_from(span.length).map_err(io::Error::other)?;
-    let mut piece = vec![0; length];
-    volume.read_at(&mut piece, span.first)?;
-    Ok(Bytes::from(piece))
 }

@@ -28,6 +28,7 @@ mod config;
 mod connection;
 mod faults;
 mod name;
+mod piece;
 mod put;
 mod quirks;
 mod range;

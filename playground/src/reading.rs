@@ -10,8 +10,9 @@ use hyper::{HeaderMap, Response, StatusCode};
 use serde::Serialize;
 
 use crate::answer::{empty, Answer, Refusal};
-use crate::body::{self, Body};
+use crate::body::Body;
 use crate::name::VolumeName;
+use crate::piece;
 use crate::put::single;
 use crate::range::{ReadRange, Span};
 use crate::routes::{Routes, INLINE_BYTES};
@@ -112,7 +113,7 @@ impl Routes {
 
     fn partial(&self, volume: Arc<Volume>, span: Span, size: u64) -> Result<Answer, Refusal> {
         let body = if span.length <= INLINE_BYTES {
-            Body::full(body::read(&volume, span)?)
+            Body::full(piece::read(&volume, span)?)
         } else {
             Body::volume(volume, span.first, span.length)
         };

@@ -23,7 +23,7 @@ use crate::upload::Upload;
 use crate::volume::Volume;
 
 /// The largest read or write of a volume that is done on the connection's own thread.
-pub(crate) const INLINE_BYTES: u64 = 64 * 1024;
+pub(crate) const INLINE_BYTES: u64 = 256 * 1024;
 
 /// A repository and how it answers.
 #[derive(Debug)]
