@@ -18,6 +18,8 @@ const DEVICES: u32 = 1000;
 const ATTACHES: usize = 9;
 /// Longer than the module leaves pages to an idle device.
 const IDLE: Duration = Duration::from_secs(20);
+/// Longer than anything is busy after a load, and shorter than idle connections are kept.
+const CALM: Duration = Duration::from_secs(5);
 /// For the load between two looks at the agent's memory.
 const LOAD: Duration = Duration::from_secs(300);
 const SETTLE: &str = "udevadm settle --timeout=300";
@@ -146,6 +148,47 @@ pub(super) fn scale(machine: &mut Machine) -> TestResult<Vec<Figure>> {
     Ok(figures)
 }
 
+/// What an idle connection costs the agent and the kernel: of as many as a device may have, less
+/// the first.
+pub(super) fn connections(machine: &mut Machine, device: &Device) -> TestResult<Vec<Figure>> {
+    let load = |depth: u32| {
+        let job = Fio::new(&device.path(), "randread", "4k").option("iodepth", depth);
+        let report =
+            job.option("size", format!("{SPAN_MIB}m")).option("io_size", "16m").run(LOAD)?;
+        sleep(CALM);
+        if report.errors > 0 {
+            Err("a request failed".into())
+        } else {
+            TestResult::Ok(())
+        }
+    };
+    load(1)?;
+    let (before, first) = (Memory::now(machine)?, sockets()?);
+    load(32)?;
+    let (after, all) = (Memory::now(machine)?, sockets()?);
+    // Both ends are on this machine.
+    let (ends, more) = (all - first, (all - first) / 2.0);
+    if more < 8.0 {
+        return Err(format!("{first} sockets, then {all}: too few to tell").into());
+    }
+    Ok(vec![
+        Figure::new("connections_opened", more, "connections"),
+        Figure::new("connection_agent_kib", (after.agent - before.agent) / more, "KiB"),
+        Figure::new("connection_kernel_kib", (after.slab() - before.slab()) / ends, "KiB"),
+    ])
+}
+
+/// TCP sockets that are connected, or listen.
+fn sockets() -> TestResult<f64> {
+    let text = fs::read_to_string("/proc/net/sockstat")?;
+    in_use(&text).ok_or_else(|| format!("sockstat: {text}").into())
+}
+
+fn in_use(text: &str) -> Option<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("TCP: inuse "))?;
+    line.split(' ').next()?.parse().ok()
+}
+
 /// The median time in which the command `attach` returns.
 fn attach_ms(volume: &str) -> TestResult<f64> {
     let mut times = Vec::new();
@@ -195,6 +238,11 @@ impl Memory {
         Ok(Self { parts, agent: rss_kib(machine)?, available: kib(&text, "MemAvailable:")? })
     }
 
+    /// That the kernel cannot have back.
+    fn slab(&self) -> f64 {
+        self.parts[0]
+    }
+
     /// What each of the devices has taken since then.
     fn each_since(&self, before: &Self) -> Vec<Figure> {
         let mut figures = Vec::new();
@@ -241,6 +289,13 @@ mod tests {
         assert!((value("idle_device_agent_kib") - 16.0).abs() < 1e-9);
         assert!((value("idle_device_reclaimable_slab_kib") - 8.0).abs() < 1e-9);
         assert!((value("idle_device_available_kib") - 7.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn sockets_are_counted() {
+        let text = "sockets: used 99\nTCP: inuse 67 orphan 0 tw 2 alloc 68 mem 3\nUDP: inuse 1\n";
+        assert_eq!(in_use(text), Some(67.0));
+        assert_eq!(in_use("UDP: inuse 1"), None);
     }
 
     #[test]

@@ -67,6 +67,8 @@ pub fn run(scope: Scope, only: Option<Vec<String>>) -> bool {
     });
     run.group("scale", |_| {
         let (mut machine, device) = server::machine()?;
+        fill(&device.path())?;
+        figures(footprint::connections(&mut machine, &device)?);
         drop(device);
         figures(footprint::scale(&mut machine)?);
         Ok(())
