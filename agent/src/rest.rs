@@ -189,7 +189,8 @@ impl Client {
         operation: &Operation<'_>,
         watch: Watch<'_>,
     ) -> Result<Reply, RequestError> {
-        let mut tries = Tries::new(operation, watch, self.repository.now_ms());
+        let mut now = Instant::now();
+        let mut tries = Tries::new(operation, watch, self.repository.ms_at(now));
         loop {
             let view = self.view();
             let settings = &view.state.settings;
@@ -201,6 +202,7 @@ impl Client {
                 Begin::After(pause) => {
                     sleep(pause).await;
                     tries.has_paused(pool.url());
+                    now = Instant::now();
                     // Something better may have turned up.
                     continue;
                 }
@@ -210,7 +212,7 @@ impl Client {
             let result = match self.hedge_after(operation, &view, explores) {
                 // Large, and rare.
                 Some(after) => Box::pin(self.hedged(after, &view, pool, &mut tries, &limits)).await,
-                None => self.one_try(pool, &mut tries, &limits).await,
+                None => self.one_try(pool, &mut tries, &limits, now).await,
             };
             let failure = match result {
                 Ok(reply) => return Ok(reply),
@@ -229,6 +231,7 @@ impl Client {
             if let Some(volume) = operation.volume() {
                 volume.count_retry();
             }
+            now = Instant::now();
         }
     }
 
@@ -273,13 +276,18 @@ impl Client {
         pool: &Pool,
         tries: &mut Tries<'_>,
         limits: &Limits,
+        mut now: Instant,
     ) -> Result<Reply, Failure> {
         if tries.operation.needs_fit_server() && self.repository.config().probe {
+            let probes = pool.url().fitness.verdict().is_none();
             self.require_fit(pool, limits).await?;
+            if probes {
+                now = Instant::now();
+            }
         }
         let operation = tries.operation;
         tries.sends();
-        let result = self.attempt(pool, operation, limits, &mut || tries.sends_again()).await;
+        let result = self.attempt(pool, operation, limits, now, &mut || tries.sends_again()).await;
         tries.has_sent(&result);
         result
     }

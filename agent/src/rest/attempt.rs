@@ -17,22 +17,22 @@ use crate::errors::{Blame, ErrorKind};
 use crate::repository::Url;
 
 impl Client {
-    /// One try at one URL. A kept connection that turns out dead is replaced at once; `sent_again`
-    /// is told if the server may have got the operation on it.
+    /// One try at one URL, from `start`, which is now. A kept connection that turns out dead is
+    /// replaced at once; `sent_again` is told if the server may have got the operation on it.
     pub(super) async fn attempt(
         &self,
         pool: &Pool,
         operation: &Operation<'_>,
         limits: &Limits,
+        start: Instant,
         sent_again: &mut dyn FnMut(),
     ) -> Result<Reply, Failure> {
-        let start = Instant::now();
         let result = self.ask(pool, operation, limits, start, sent_again).await;
         let shard = pool.url().counters.shard(self.worker);
         match &result {
-            Ok(_) => {
+            Ok((_, end)) => {
                 let (read, written) = operation.data_bytes();
-                shard.answered(start.elapsed(), read, written);
+                shard.answered(end.saturating_duration_since(start), read, written);
                 self.repository.succeeded(pool.url());
             }
             Err(failure) => match failure.kind.rule().blame {
@@ -45,10 +45,10 @@ impl Client {
                 Blame::Some | Blame::Down => shard.failed(),
             },
         }
-        result
+        result.map(|(reply, _)| reply)
     }
 
-    /// The same, counted nowhere. `start`: now.
+    /// The same, counted nowhere; also when it was over.
     pub(super) async fn ask(
         &self,
         pool: &Pool,
@@ -56,7 +56,7 @@ impl Client {
         limits: &Limits,
         start: Instant,
         sent_again: &mut dyn FnMut(),
-    ) -> Result<Reply, Failure> {
+    ) -> Result<(Reply, Instant), Failure> {
         let mut limits = *limits;
         let may_repeat = operation.has_one_answer();
         let mut kept = if may_repeat { pool.take(start) } else { None };
@@ -84,7 +84,7 @@ impl Client {
         }
     }
 
-    /// One request and its answer.
+    /// One request and its answer; also when that was over.
     async fn exchange(
         &self,
         pool: &Pool,
@@ -92,26 +92,34 @@ impl Client {
         operation: &Operation<'_>,
         limits: &Limits,
         sent: Instant,
-    ) -> Result<Reply, Lost> {
+    ) -> Result<(Reply, Instant), Lost> {
         let time = limits.answer();
         let answered = {
             let Connection { link, alarm } = &mut *connection;
             operation.write_head(pool.url().target(), link.request_mut());
             let both = pin!(async {
                 let head = link.ask(operation.body()).await?;
-                if matches!(operation, Operation::Read(_)) && (200..300).contains(&head.status) {
-                    self.read_began(pool, sent);
+                let is_read = matches!(operation, Operation::Read(_)) && head.is_success();
+                // A short body comes with its head, and one look at the clock is enough.
+                let short = link.has_come(&head.body);
+                if is_read && !short {
+                    self.read_began(pool, sent, Instant::now());
                 }
-                Ok(answer::receive(link, operation, &head).await)
+                let (reply, rest) = answer::receive(link, operation, &head).await;
+                let end = Instant::now();
+                if is_read && short {
+                    self.read_began(pool, sent, end);
+                }
+                Ok((reply, rest, end))
             });
             alarm.bound(sent.checked_add(time).unwrap_or(sent), both).await
         };
         match answered {
-            Some(Ok((reply, rest))) => {
+            Some(Ok((reply, rest, end))) => {
                 if rest == Rest::Reusable {
-                    pool.keep(connection, Instant::now());
+                    pool.keep(connection, end);
                 }
-                reply.map_err(Lost::Failed)
+                reply.map(|reply| (reply, end)).map_err(Lost::Failed)
             }
             Some(Err(lost)) => Err(lost),
             None => {
@@ -121,9 +129,9 @@ impl Client {
         }
     }
 
-    /// Notes how long a read has taken so far.
-    pub(super) fn read_began(&self, pool: &Pool, sent: Instant) {
-        let (now, shard) = (Instant::now(), pool.url().counters.shard(self.worker));
+    /// Notes that a read was `sent` then, and that its answer has begun now.
+    pub(super) fn read_began(&self, pool: &Pool, sent: Instant, now: Instant) {
+        let shard = pool.url().counters.shard(self.worker);
         shard.read_began(now.saturating_duration_since(sent), self.repository.ms_at(now));
     }
 }

@@ -30,6 +30,12 @@ pub(crate) struct Head {
     pub(crate) retry_after: Option<Duration>,
 }
 
+impl Head {
+    pub(crate) const fn is_success(&self) -> bool {
+        matches!(self.status, 200..=299)
+    }
+}
+
 /// The range that the body is said to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Range {
@@ -102,31 +108,22 @@ fn read(answer: &Response<'_, '_>) -> Result<Head, &'static str> {
 
 impl Fields {
     fn note(&mut self, name: &str, value: &[u8]) -> Result<(), &'static str> {
-        // Most names are told apart by their lengths.
-        let is = |known: &str| name.eq_ignore_ascii_case(known);
-        match name.len() {
-            10 if is("connection") => {
-                self.close |= has_option(value, b"close");
-                self.keep_alive |= has_option(value, b"keep-alive");
+        if is(name, b"content-length") {
+            let length = number(value).ok_or("invalid content-length")?;
+            if self.length.replace(length).is_some_and(|other| other != length) {
+                return Err("two values of content-length");
             }
-            11 if is("retry-after") => {
-                self.retry_after = pause(value, SystemTime::now());
-            }
-            13 if is("content-range") => {
-                let range = if self.range.is_some() { Range::Other } else { range(value) };
-                self.range = Some(range);
-            }
-            14 if is("content-length") => {
-                let length = number(value).ok_or("invalid content-length")?;
-                if self.length.replace(length).is_some_and(|other| other != length) {
-                    return Err("two values of content-length");
-                }
-            }
-            17 if is("transfer-encoding") => {
-                let first = self.chunked.is_none();
-                self.chunked = Some(first && value.trim_ascii().eq_ignore_ascii_case(b"chunked"));
-            }
-            _ => {}
+        } else if is(name, b"content-range") {
+            let range = if self.range.is_some() { Range::Other } else { range(value) };
+            self.range = Some(range);
+        } else if is(name, b"transfer-encoding") {
+            let first = self.chunked.is_none();
+            self.chunked = Some(first && value.trim_ascii().eq_ignore_ascii_case(b"chunked"));
+        } else if is(name, b"connection") {
+            self.close |= has_option(value, b"close");
+            self.keep_alive |= has_option(value, b"keep-alive");
+        } else if is(name, b"retry-after") {
+            self.retry_after = pause(value, SystemTime::now());
         }
         Ok(())
     }
@@ -148,6 +145,15 @@ impl Fields {
             (None, None) => Ok(Body::until_close()),
         }
     }
+}
+
+/// Whether a header has this name, which is of small letters and hyphens, whatever the case.
+///
+/// No other character that a name may have becomes one of these by the bit that letters differ in.
+fn is<const LEN: usize>(name: &str, known: &[u8; LEN]) -> bool {
+    let Ok(name) = <&[u8; LEN]>::try_from(name.as_bytes()) else { return false };
+    let differ = |differ, (one, other): (&u8, &u8)| differ | ((*one | 0x20) ^ *other);
+    name.iter().zip(known).fold(0, differ) == 0
 }
 
 /// Whether a list of options has this one (RFC 9110, 7.6.1).

@@ -147,6 +147,10 @@ impl Link {
             };
             let mut head = ready!(self.poll_head(cx, sent));
             self.cut = true;
+            if head.as_ref().is_ok_and(Head::is_success) {
+                // It cannot have done what it was not told.
+                head = Err(Lost::Failed(no_http("a success before the request's end")));
+            }
             if let (Some(error), Err(Lost::Unsent(why) | Lost::Unanswered(why))) =
                 (refusal, &mut head)
             {
@@ -241,6 +245,11 @@ impl Link {
         }
         // It may have been no head at all.
         Lost::Failed(head::parse(bytes).map_or_else(no_http, |_| broken(why)))
+    }
+
+    /// Whether all of a body has come already.
+    pub(crate) fn has_come(&self, body: &Body) -> bool {
+        body.announced().is_some_and(|len| len <= self.buffer.bytes().len() as u64)
     }
 
     /// Receives a body, or what is left of one.

@@ -217,6 +217,21 @@ fn line() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
+    fn names_are_known_in_any_case(name in "[!#$%&'*+.^_`|~0-9A-Za-z-]{9,18}") {
+        prop_assert_eq!(is(&name, b"connection"), name.eq_ignore_ascii_case("connection"));
+        for (at, known) in name.char_indices() {
+            // Like the known name but for one character.
+            let mut almost = "content-length".to_owned();
+            almost.replace_range(at.min(13)..=at.min(13), &known.to_string());
+            prop_assert_eq!(
+                is(&almost, b"content-length"),
+                almost.eq_ignore_ascii_case("content-length"),
+                "{}", almost
+            );
+        }
+    }
+
+    #[test]
     fn no_bytes_panic_and_none_beyond_the_head_count(bytes: Vec<u8>, more: Vec<u8>) {
         if let Ok(Some((head, len))) = parse(&bytes) {
             prop_assert!(len <= bytes.len());

@@ -247,6 +247,17 @@ fn an_answer_before_the_end_of_a_write_is_an_answer_and_ends_the_connection() {
 }
 
 #[test]
+fn a_success_before_the_end_of_a_write_is_none() {
+    run(async {
+        let (mut link, mut far) = connection();
+        far.write_all(b"HTTP/1.1 204 Done\r\n\r\n").await.expect("room");
+        let lost = write(&mut link, 5 * HELD).await.expect_err("it has not got all of it");
+        assert!(matches!(&lost, Lost::Failed(why) if why.ambiguous), "{lost:?}");
+        assert!(link.busy);
+    });
+}
+
+#[test]
 fn an_answer_that_is_none_yet_does_not_end_a_write() {
     run(async {
         let (mut link, mut far) = connection();
