@@ -95,7 +95,9 @@ mod tests {
     proptest! {
         /// What comes out is what went in, whatever the pieces.
         #[test]
-        fn bytes_keep_their_order(pieces in proptest::collection::vec((0usize..9000, 0usize..9000), 0..20)) {
+        fn bytes_keep_their_order(
+            pieces in proptest::collection::vec((0usize..9000, 0usize..9000), 0..20),
+        ) {
             let (mut buffer, mut next, mut expected) = (Buffer::new(), 0u8, Vec::new());
             for (put, take) in pieces {
                 let room = buffer.room(64 << 10);

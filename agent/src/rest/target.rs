@@ -77,7 +77,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_url_of_a_repository_can_be_asked(url in "http://[a-z0-9.-]{1,9}(:[0-9]{1,5})?(/[!-~]{0,9}){0,3}") {
+        fn every_url_of_a_repository_can_be_asked(
+            url in "http://[a-z0-9.-]{1,9}(:[0-9]{1,5})?(/[!-~]{0,9}){0,3}",
+        ) {
             let Ok(url) = RepositoryUrl::parse(url.as_bytes()) else { return Ok(()) };
             let Kind::Http { path, .. } = url.kind() else { return Ok(()) };
             let authority = url.as_str().strip_prefix("http://").expect("canonical");
