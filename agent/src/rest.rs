@@ -4,9 +4,10 @@
 //!
 //! Before: [`crate::pipeline`] for data, [`crate::volume`] for the rest. In here, in order:
 //! [`Client::run`] (tries) → [`State::choose`] and `reading` (URL) → `probe` (first write) →
-//! `attempt` (or `hedge`: two of them) → `pool`, `connect` (connection) → `operation` (request) →
-//! `link` (HTTP) → `answer`. Below a link: `wire` (its socket), `wakeup` and `alarm` (its waker and
-//! its timer). Beside: [`Prober`], which asks what is down. Everything belongs to the
+//! `attempt` (or `hedge`: two of them) → `pool`, `connect` (connection) → `operation` (request, of
+//! `target` and `digits`) → `link` (HTTP/1.1) → `answer`. Below a link: `stream` (its socket),
+//! `buffer` (what has come), `head` and `body` (what that is), `sink` (where the body goes), and
+//! `alarm` (its timer). Beside: [`Prober`], which asks what is down. Everything belongs to the
 //! worker's thread but the [`Repository`], which is shared.
 //!
 //! # Errors
@@ -18,7 +19,11 @@ mod alarm;
 mod answer;
 mod attempt;
 mod backoff;
+mod body;
+mod buffer;
 mod connect;
+mod digits;
+mod head;
 mod hedge;
 mod limits;
 mod link;
@@ -30,18 +35,16 @@ mod pool;
 mod probe;
 mod prober;
 mod progress;
-mod range;
 mod reading;
-mod wakeup;
-mod wire;
+mod sink;
+mod stream;
+mod target;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::Uri;
 use tokio::time::{sleep, Instant};
 
 pub(crate) use self::answer::Reply;
@@ -51,6 +54,7 @@ pub(crate) use self::operation::{Io, Operation};
 pub(crate) use self::probe::{is_left_over, is_scratch};
 pub use self::prober::Prober;
 pub use self::progress::{Progress, Seen};
+pub(crate) use self::target::{Segment, Target};
 
 use self::limits::Limits;
 use self::pool::Pool;
@@ -99,10 +103,6 @@ pub(crate) struct View {
     epoch: u64,
     pub(crate) state: Arc<State>,
     pools: Vec<Rc<Pool>>,
-    /// The path of a volume at each URL.
-    paths: RefCell<HashMap<u64, Rc<[Uri]>>>,
-    /// The one that was asked for last: of which volume, at which URL.
-    last_path: RefCell<Option<(u64, Arc<Url>, Uri)>>,
     reading: Reading,
 }
 
@@ -189,7 +189,8 @@ impl Client {
         operation: &Operation<'_>,
         watch: Watch<'_>,
     ) -> Result<Reply, RequestError> {
-        let mut tries = Tries::new(operation, watch, self.repository.now_ms());
+        let mut now = Instant::now();
+        let mut tries = Tries::new(operation, watch, self.repository.ms_at(now));
         loop {
             let view = self.view();
             let settings = &view.state.settings;
@@ -201,6 +202,7 @@ impl Client {
                 Begin::After(pause) => {
                     sleep(pause).await;
                     tries.has_paused(pool.url());
+                    now = Instant::now();
                     // Something better may have turned up.
                     continue;
                 }
@@ -210,7 +212,7 @@ impl Client {
             let result = match self.hedge_after(operation, &view, explores) {
                 // Large, and rare.
                 Some(after) => Box::pin(self.hedged(after, &view, pool, &mut tries, &limits)).await,
-                None => self.one_try(pool, &mut tries, &limits).await,
+                None => self.one_try(pool, &mut tries, &limits, now).await,
             };
             let failure = match result {
                 Ok(reply) => return Ok(reply),
@@ -229,6 +231,7 @@ impl Client {
             if let Some(volume) = operation.volume() {
                 volume.count_retry();
             }
+            now = Instant::now();
         }
     }
 
@@ -273,13 +276,18 @@ impl Client {
         pool: &Pool,
         tries: &mut Tries<'_>,
         limits: &Limits,
+        mut now: Instant,
     ) -> Result<Reply, Failure> {
         if tries.operation.needs_fit_server() && self.repository.config().probe {
+            let probes = pool.url().fitness.verdict().is_none();
             self.require_fit(pool, limits).await?;
+            if probes {
+                now = Instant::now();
+            }
         }
         let operation = tries.operation;
         tries.sends();
-        let result = self.attempt(pool, operation, limits, &mut || tries.sends_again()).await;
+        let result = self.attempt(pool, operation, limits, now, &mut || tries.sends_again()).await;
         tries.has_sent(&result);
         result
     }
@@ -350,8 +358,7 @@ impl View {
             }
             _ => Vec::new(),
         };
-        let (paths, last_path) = (RefCell::default(), RefCell::default());
-        Self { epoch, state, pools, paths, last_path, reading: Reading::default() }
+        Self { epoch, state, pools, reading: Reading::default() }
     }
 
     /// The URLs that a read may go to, as a worker knows them.

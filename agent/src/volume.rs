@@ -18,7 +18,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use srb_proto::command::encoded;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::heritage::Heritage;
@@ -32,7 +31,7 @@ use self::unsettled::Unsettled;
 use crate::errors::{ErrorKind, RequestError};
 use crate::null;
 use crate::repository::{Repository, Route};
-use crate::rest::{is_left_over, is_scratch, Client, Operation, Reply};
+use crate::rest::{is_left_over, is_scratch, Client, Operation, Reply, Segment};
 use crate::settings::Settings;
 
 /// Scratch volumes of old probes that one listing has deleted at most.
@@ -44,9 +43,8 @@ pub struct Volume(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    id: u64,
     name: String,
-    segment: String,
+    segment: Segment,
     limit: Limit,
     unsettled: Arc<Unsettled>,
     retries: AtomicU64,
@@ -81,12 +79,10 @@ impl Volume {
     }
 
     fn with_table(name: &str, unsettled: Arc<Unsettled>) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
         let size = Settings::default().thread_pool_size;
         Self(Arc::new(Shared {
-            id: NEXT.fetch_add(1, Relaxed),
             name: name.to_owned(),
-            segment: encoded(name).map(char::from).collect(),
+            segment: Segment::new(name),
             limit: Limit::new(usize::try_from(size).unwrap_or(usize::MAX)),
             unsettled,
             retries: AtomicU64::new(0),
@@ -106,13 +102,8 @@ impl Volume {
         self.0.retries.load(Relaxed)
     }
 
-    /// Differs from that of every other volume that there was.
-    pub(crate) fn id(&self) -> u64 {
-        self.0.id
-    }
-
-    /// The name, percent-encoded.
-    pub(crate) fn segment(&self) -> &str {
+    /// The name in a path.
+    pub(crate) fn segment(&self) -> &Segment {
         &self.0.segment
     }
 

@@ -2,34 +2,30 @@
 //! A piece of memory shared with the kernel that a request owns while it is in flight.
 //!
 //! Before: the ring half makes one for each tag of a channel and hands it to
-//! [`crate::pipeline::Pipeline`]. After: answers are copied into it, or its bytes go to the socket
-//! from where they lie. Belongs to the worker thread of its queue; only a [`Payload`] may leave it,
-//! and that keeps the memory mapped.
+//! [`crate::pipeline::Pipeline`]. After: answers are received into it, or its bytes go to the
+//! socket from where they lie. Belongs to the worker thread of its queue, and nothing of it leaves
+//! that.
 
 use std::any::Any;
 use std::cell::Cell;
-use std::convert::Infallible;
-use std::pin::Pin;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::task::{ready, Context, Poll};
+use std::task::{ready, Poll};
 use std::{fmt, io};
 
-use bytes::Buf;
-use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::ReadBuf;
 
 /// Memory that is written by answers and sent by requests.
 ///
 /// # Invariants
-/// - `start` to `start + len` is readable and writable while `owner` lives.
+/// - `start` to `start + len` is readable and writable while `_owner` lives.
 /// - The first `zeros` bytes are zero, unless the kernel wrote them since; [`Self::mark_written`]
 ///   is told of that.
 pub struct Window {
     start: NonNull<u8>,
     len: usize,
     zeros: Cell<usize>,
-    owner: Arc<dyn Any + Send + Sync>,
+    _owner: Arc<dyn Any + Send + Sync>,
 }
 
 impl Window {
@@ -40,7 +36,7 @@ impl Window {
     /// request that was given this window is in flight, nobody else may write there, and no Rust
     /// reference to it may exist.
     pub unsafe fn new(start: NonNull<u8>, len: usize, owner: Arc<dyn Any + Send + Sync>) -> Self {
-        Self { start, len, zeros: Cell::new(0), owner }
+        Self { start, len, zeros: Cell::new(0), _owner: owner }
     }
 
     /// A window over memory of its own, holding `bytes`.
@@ -128,20 +124,29 @@ impl Window {
         self.zeros.set(0);
     }
 
-    /// The first `len` bytes, to be sent without copying; `None` if there are fewer.
-    #[must_use]
-    pub fn payload(&self, len: usize) -> Option<Payload> {
-        self.has(0, len).then(|| Payload {
-            start: self.start,
-            left: len,
-            _owner: Some(Arc::clone(&self.owner)),
-        })
+    /// Lets `send` take `len` bytes from `offset` on, without copying them; `None`, and `send` is
+    /// not called, if there are fewer. `send` must not change the window.
+    pub(crate) fn with<T>(
+        &self,
+        offset: usize,
+        len: usize,
+        send: impl FnOnce(&[u8]) -> T,
+    ) -> Option<T> {
+        if !self.has(offset, len) {
+            return None;
+        }
+        // SAFETY: `offset` is within the window.
+        let start = unsafe { self.start.add(offset) };
+        // SAFETY: the window goes on for at least `len` bytes from `start`. Nobody else writes
+        // there, as `Window::new` demands, and nobody here while `send` has them.
+        let bytes = unsafe { std::slice::from_raw_parts(start.as_ptr(), len) };
+        Some(send(bytes))
     }
 
     /// A copy of the first `len` bytes, for replies and tests; shorter if the window is.
     #[must_use]
     pub fn to_vec(&self, len: usize) -> Vec<u8> {
-        self.payload(len.min(self.len)).map_or_else(Vec::new, |bytes| bytes.chunk().to_vec())
+        self.with(0, len.min(self.len), <[u8]>::to_vec).unwrap_or_default()
     }
 
     fn has(&self, offset: usize, len: usize) -> bool {
@@ -171,69 +176,6 @@ impl Drop for OwnedBytes {
     }
 }
 
-/// A request's body: bytes of a window, sent from where they lie, or nothing.
-///
-/// It holds the window's owner, so the memory stays mapped until the connection has let go of it.
-pub struct Payload {
-    start: NonNull<u8>,
-    left: usize,
-    _owner: Option<Arc<dyn Any + Send + Sync>>,
-}
-
-// SAFETY: the memory belongs to no thread, and the owner, which keeps it valid, is `Send`.
-unsafe impl Send for Payload {}
-
-impl Payload {
-    /// Nothing.
-    #[must_use]
-    pub const fn empty() -> Self {
-        Self { start: NonNull::dangling(), left: 0, _owner: None }
-    }
-}
-
-impl Buf for Payload {
-    fn remaining(&self) -> usize {
-        self.left
-    }
-
-    fn chunk(&self) -> &[u8] {
-        // SAFETY: `left` bytes from `start` on are valid while `_owner` lives, and nobody writes
-        // there while the request is in flight, as `Window::new` demands.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.left) }
-    }
-
-    fn advance(&mut self, count: usize) {
-        let step = count.min(self.left);
-        // SAFETY: `step` is at most what is left of the window.
-        self.start = unsafe { self.start.add(step) };
-        self.left = self.left.saturating_sub(step);
-    }
-}
-
-impl Body for Payload {
-    type Data = Self;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self>, Infallible>>> {
-        if self.left == 0 {
-            return Poll::Ready(None);
-        }
-        let whole = std::mem::replace(&mut *self, Self::empty());
-        Poll::Ready(Some(Ok(Frame::data(whole))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.left == 0
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left as u64)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,7 +186,8 @@ mod tests {
         assert!(!window.copy_in(6, &[1, 2, 3]));
         assert!(!window.copy_in(usize::MAX, &[1]));
         assert!(!window.zero(9));
-        assert!(window.payload(9).is_none());
+        assert_eq!(window.with(0, 9, <[u8]>::to_vec), None);
+        assert_eq!(window.with(usize::MAX, 2, <[u8]>::to_vec), None);
         assert_eq!(window.to_vec(100), [7; 8]);
         assert!(window.copy_in(6, &[1, 2]));
         assert!(window.copy_in(8, &[]));
@@ -292,13 +235,11 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_outlives_its_window() {
-        let payload = Window::from_vec(vec![1, 2, 3]).payload(3);
-        let mut payload = payload.expect("3 bytes");
-        payload.advance(1);
-        assert_eq!(payload.chunk(), [2, 3]);
-        payload.advance(5);
-        assert_eq!(payload.remaining(), 0);
+    fn what_is_sent_of_it_is_a_part_of_it() {
+        let window = Window::from_vec(vec![1, 2, 3]);
+        assert_eq!(window.with(1, 2, <[u8]>::to_vec).as_deref(), Some(&[2, 3][..]));
+        assert_eq!(window.with(3, 0, <[u8]>::to_vec).as_deref(), Some(&[][..]));
+        assert_eq!(window.with(2, 2, <[u8]>::to_vec), None);
     }
 
     #[test]

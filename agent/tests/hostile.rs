@@ -39,6 +39,35 @@ proptest! {
         checks::answers(&[&[kind], head.as_bytes(), &body].concat());
     }
 
+    /// Framing that is right, wrong, or both at once.
+    #[test]
+    fn almost_a_body(
+        kind in 0u8..4,
+        version in 0u8..2,
+        headers in proptest::collection::vec(prop::sample::select(vec![
+            "content-length: 64",
+            "content-length: 65",
+            "transfer-encoding: chunked",
+            "transfer-encoding: gzip, chunked",
+            "connection: close",
+            "connection: keep-alive",
+            " folded",
+            "retry-after: 1",
+        ]), 0..4),
+        informational in 0usize..3,
+        chunks in proptest::collection::vec((0usize..70, 0usize..70, ";?[ -~]{0,4}"), 0..4),
+        end in "(0\r\n)?(x: y\r\n)?(\r\n)?[ -~]{0,3}",
+    ) {
+        let mut text = "HTTP/1.1 100 Continue\r\n\r\n".repeat(informational);
+        text += &format!("HTTP/1.{version} 206 X\r\n");
+        headers.iter().for_each(|header| text += &format!("{header}\r\n"));
+        text += "\r\n";
+        for (said, sent, extension) in chunks {
+            text += &format!("{said:x}{extension}\r\n{}\r\n", "d".repeat(sent));
+        }
+        checks::answers(&[&[kind], text.as_bytes(), end.as_bytes()].concat());
+    }
+
     #[test]
     fn almost_configuration(text in "([a-z_]{3,12} ?= ?['\"]?[a-z0-9/-]{0,9}['\"]?\n){0,4}") {
         checks::configuration(text.as_bytes());

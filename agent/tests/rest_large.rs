@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Large reads, whose bodies go past hyper's buffers, against servers that send them in every way.
+//! Large reads, whose bodies go past the connection's buffer, against servers that send them in
+//! every way.
 
 mod rest_support;
 

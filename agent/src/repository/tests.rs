@@ -135,11 +135,10 @@ fn null_stands_alone() {
 fn handles_of_one_volume_share_until_the_last_is_gone() {
     let repository = Repository::new(RestConfig::default());
     let (one, two) = (repository.volume("v"), repository.volume("v"));
-    assert_eq!(one.id(), two.id());
-    assert_ne!(one.id(), repository.volume("w").id());
-    let id = one.id();
+    one.count_retry();
+    assert_eq!((two.retries(), repository.volume("w").retries()), (1, 0));
     drop((one, two));
-    assert_ne!(repository.volume("v").id(), id);
+    assert_eq!(repository.volume("v").retries(), 0);
 }
 
 #[test]

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! One URL of the repository, and all that is known of it. Shared by all threads.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-
-use hyper::header::HeaderValue;
 use srb_proto::command::{Kind, RepositoryUrl};
 
 use super::counters::Counters;
 use super::fitness::Fitness;
 use super::health::Health;
 use super::UrlStatus;
+use crate::rest::Target;
 
 /// A URL with `http`.
 #[derive(Debug)]
@@ -17,9 +15,7 @@ pub(crate) struct Url {
     text: String,
     host: String,
     port: u16,
-    path: String,
-    host_header: HeaderValue,
-    many_headers: AtomicBool,
+    target: Target,
     pub(crate) health: Health,
     pub(crate) fitness: Fitness,
     pub(crate) counters: Counters,
@@ -29,21 +25,21 @@ impl Url {
     /// From the canonical form of a URL with `http`.
     pub(crate) fn new(text: &str) -> Self {
         let parsed = RepositoryUrl::parse(text.as_bytes()).ok();
-        let (host, port, path) = match parsed.as_ref().map(RepositoryUrl::kind) {
-            Some(Kind::Http { host, port, path }) => (host.to_owned(), port, path.to_owned()),
-            // Leads nowhere; the caller has no such URL.
-            _ => (String::new(), 0, String::new()),
-        };
         let authority = text.strip_prefix("http://").unwrap_or(text);
         let authority = authority.split('/').next().unwrap_or_default();
+        let parts = match parsed.as_ref().map(RepositoryUrl::kind) {
+            Some(Kind::Http { host, port, path }) => {
+                Target::new(path, authority).map(|target| (host, port, target))
+            }
+            _ => None,
+        };
+        // Leads nowhere; the caller has no such URL.
+        let (host, port, target) = parts.unwrap_or_else(|| ("", 0, Target::default()));
         Self {
             text: text.to_owned(),
-            host,
+            host: host.to_owned(),
             port,
-            path,
-            host_header: HeaderValue::from_str(authority)
-                .unwrap_or_else(|_| HeaderValue::from_static("")),
-            many_headers: AtomicBool::new(false),
+            target,
             health: Health::default(),
             fitness: Fitness::default(),
             counters: Counters::default(),
@@ -60,23 +56,9 @@ impl Url {
         (&self.host, self.port)
     }
 
-    /// Empty, or `/` and more without a slash at the end.
-    pub(crate) fn path(&self) -> &str {
-        &self.path
-    }
-
-    pub(crate) const fn host_header(&self) -> &HeaderValue {
-        &self.host_header
-    }
-
-    /// Whether its answers have more headers than most servers send.
-    pub(crate) fn has_many_headers(&self) -> bool {
-        self.many_headers.load(Relaxed)
-    }
-
-    /// Notes that they do, for connections to come.
-    pub(crate) fn sends_many_headers(&self) {
-        self.many_headers.store(true, Relaxed);
+    /// What its requests have in common.
+    pub(crate) const fn target(&self) -> &Target {
+        &self.target
     }
 
     pub(super) fn status(&self) -> UrlStatus {
@@ -109,10 +91,10 @@ mod tests {
     #[test]
     fn parts() {
         let url = Url::new("http://[::1]:8080/a/b");
-        assert_eq!((url.host(), url.path()), (("::1", 8080), "/a/b"));
-        assert_eq!(url.host_header(), "[::1]:8080");
+        assert_eq!(url.host(), ("::1", 8080));
+        assert_eq!(Some(url.target().clone()), Target::new("/a/b", "[::1]:8080"));
         let url = Url::new("http://store.example");
-        assert_eq!((url.host(), url.path()), (("store.example", 80), ""));
-        assert_eq!(url.host_header(), "store.example");
+        assert_eq!(url.host(), ("store.example", 80));
+        assert_eq!(Some(url.target().clone()), Target::new("", "store.example"));
     }
 }

@@ -5,16 +5,15 @@
 //! [`Failure`]. A body is read to its end or its connection is closed; no body takes more memory
 //! than its kind may.
 
-use std::time::{Duration, SystemTime};
+use std::fmt;
 
-use hyper::body::{Body, Incoming};
-use hyper::header::{HeaderMap, CONNECTION, CONTENT_RANGE, RETRY_AFTER, TRANSFER_ENCODING};
-use hyper::http::response::Parts;
-use hyper::{Response, StatusCode, Version};
+use hyper::StatusCode;
 
-use super::link::{Link, Rest};
+use super::head::{Head, Range};
+use super::link::{Link, Rest, Spoilt};
 use super::listing;
 use super::operation::{Io, Operation};
+use super::sink::Sink;
 use super::Failure;
 use crate::errors::ErrorKind;
 
@@ -24,10 +23,6 @@ const MAX_LISTING_BYTES: usize = 64 << 20;
 const MAX_METADATA_BYTES: usize = 1 << 20;
 /// A body that nobody wants is read so far to keep the connection.
 const MAX_UNWANTED_BYTES: usize = 64 << 10;
-
-/// From this size on a body is received past hyper's buffers: to begin anew on the connection costs
-/// as much as to copy a tenth of that.
-const LARGE_BYTES: usize = 128 << 10;
 
 /// What an operation brought.
 #[derive(Debug)]
@@ -44,55 +39,38 @@ pub(crate) enum Reply {
 pub(crate) async fn receive(
     link: &mut Link,
     operation: &Operation<'_>,
-    response: Response<Incoming>,
+    head: &Head,
 ) -> (Result<Reply, Failure>, Rest) {
-    let (head, mut body) = response.into_parts();
-    if let Err(failure) = judge(operation, head.status, &head.headers) {
-        let rest = skip(link, &mut body).await;
-        return (Err(failure), rest);
-    }
+    let verdict = judge(operation, head);
     let received = match operation {
-        Operation::Read(io) => fill(link, io, &head, body).await.map(|rest| (Reply::Done, rest)),
-        Operation::List => {
-            let json = collect(link, &mut body, MAX_LISTING_BYTES).await;
-            let names = json.and_then(|json| listing::names(json).map_err(nonsense));
-            whole(link, names.map(Reply::Names)).await
+        Operation::Read(io) if verdict.is_ok() => fill(link, io, head).await.map(|()| Reply::Done),
+        Operation::List if verdict.is_ok() => {
+            let json = collect(link, head, MAX_LISTING_BYTES).await;
+            json.and_then(|json| listing::names(json).map_err(nonsense)).map(Reply::Names)
         }
-        Operation::Size(_) => {
-            let json = collect(link, &mut body, MAX_METADATA_BYTES).await;
-            let size = json.and_then(|json| listing::size(json).map_err(nonsense));
-            whole(link, size.map(Reply::Size)).await
+        Operation::Size(_) if verdict.is_ok() => {
+            let json = collect(link, head, MAX_METADATA_BYTES).await;
+            json.and_then(|json| listing::size(json).map_err(nonsense)).map(Reply::Size)
         }
         _ => {
-            let rest = skip(link, &mut body).await;
-            link.give_headers(head.headers);
-            return (Ok(Reply::Done), rest);
+            let rest = skip(link, head).await;
+            return (verdict.map(|()| Reply::Done), rest);
         }
     };
-    link.give_headers(head.headers);
-    match received {
-        Ok((_, Rest::Junk)) => {
+    // After a failure, its body may go on.
+    let Ok(reply) = received else { return (received, Rest::Closed) };
+    match link.finish(head.persists) {
+        Rest::Junk => {
             let text = format!("answered {} with more bytes than it promised", head.status);
             (Err(Failure::new(ErrorKind::Garbage, text)), Rest::Junk)
         }
-        Ok((reply, rest)) => (Ok(reply), rest),
-        // Its body may go on.
-        Err(failure) => (Err(failure), Rest::Closed),
+        rest => (Ok(reply), rest),
     }
 }
 
-/// A reply whose body was read to its end, with what is left of the connection.
-async fn whole(link: &mut Link, reply: Result<Reply, Failure>) -> Result<(Reply, Rest), Failure> {
-    Ok((reply?, link.finish().await))
-}
-
 /// The table: status → kind. Success is any 2xx, but for reads 200 and 206 alone.
-fn judge(
-    operation: &Operation<'_>,
-    status: StatusCode,
-    headers: &HeaderMap,
-) -> Result<(), Failure> {
-    let kind = match status.as_u16() {
+fn judge(operation: &Operation<'_>, head: &Head) -> Result<(), Failure> {
+    let kind = match head.status {
         200 | 206 => return Ok(()),
         201..=299 if !matches!(operation, Operation::Read(_)) => return Ok(()),
         201..=399 => ErrorKind::Protocol,
@@ -106,158 +84,107 @@ fn judge(
         500..=599 => ErrorKind::ServerFailed,
         _ => ErrorKind::Protocol,
     };
-    let retry_after = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-    let mut failure = Failure::new(kind, format!("answered {status}"));
-    failure.retry_after = retry_after.and_then(|text| pause(text, SystemTime::now()));
-    failure.status = Some(status.as_u16());
+    let mut failure = Failure::new(kind, format!("answered {}", Named(head.status)));
+    failure.retry_after = head.retry_after;
+    failure.status = Some(head.status);
     Err(failure)
 }
 
-/// `Retry-After`: seconds, or a date (RFC 9110, 10.2.3).
-fn pause(text: &str, now: SystemTime) -> Option<Duration> {
-    if let Ok(secs) = text.trim().parse() {
-        return Some(Duration::from_secs(secs));
+/// A status with its name, if it has one.
+struct Named(u16);
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let status = StatusCode::from_u16(self.0).ok();
+        status
+            .and_then(|status| status.canonical_reason())
+            .map_or(Ok(()), |name| write!(f, " {name}"))
     }
-    let date = httpdate::parse_http_date(text.trim()).ok()?;
-    Some(date.duration_since(now).unwrap_or_default())
 }
 
 /// Takes a body into the window: exactly the bytes asked for, or an error.
-async fn fill(
-    link: &mut Link,
-    io: &Io<'_>,
-    head: &Parts,
-    mut body: Incoming,
-) -> Result<Rest, Failure> {
-    let (status, headers) = (head.status, &head.headers);
-    let partial = status == StatusCode::PARTIAL_CONTENT;
-    if partial && !is_range(headers, io) {
+async fn fill(link: &mut Link, io: &Io<'_>, head: &Head) -> Result<(), Failure> {
+    // A 206 that does not say which range it is is believed; its length is checked.
+    let named = head.status == 206 && head.range != Range::Absent;
+    if named && head.range != Range::Bytes(io.offset, io.last()) {
         return Err(nonsense("another range than was asked for".to_owned()));
     }
     let wrong = |len: u64| {
-        let text = format!("answered {} with {len} bytes instead of {}", status.as_u16(), io.len);
+        let text = format!("answered {} with {len} bytes instead of {}", head.status, io.len);
         // A server that names the right range did not ignore it: its answer was spoilt.
-        Err(match partial && headers.contains_key(CONTENT_RANGE) {
+        Err(match named {
             true => Failure::new(ErrorKind::Garbage, text),
             false => {
                 Failure::new(ErrorKind::Protocol, format!("{text}: the server ignored the range"))
             }
         })
     };
-    let announced = body.size_hint().exact();
-    if let Some(len) = announced.filter(|len| *len != io.len as u64) {
+    if let Some(len) = head.body.announced().filter(|len| *len != io.len as u64) {
         return wrong(len);
     }
-    if announced.is_some() && io.len >= LARGE_BYTES && head.version == Version::HTTP_11 {
-        return link.receive(body, io.window, io.len, !closes(headers)).await;
+    let (mut body, mut sink) = (head.body, Sink::Window(io, 0));
+    match link.receive(&mut body, &mut sink).await {
+        Ok(()) => {}
+        Err(Spoilt::TooLong(len)) => return wrong(len),
+        Err(Spoilt::Failed(failure)) => return Err(failure),
     }
-    let mut at = 0usize;
-    while let Some(piece) = link.piece(&mut body).await {
-        let piece = piece.map_err(|error| broken(&error))?;
-        let end = at.saturating_add(piece.len());
-        if end > io.len || !io.window.copy_in(at, &piece) {
-            return wrong(end as u64);
+    match sink {
+        Sink::Window(_, at) if at < io.len && body.ends_with_connection() => {
+            // Nothing but the connection's end says where such a body ends.
+            let text = format!("closed the connection after {at} of {} bytes", io.len);
+            Err(Failure::new(ErrorKind::Broken, text))
         }
-        at = end;
-    }
-    if at == io.len {
-        Ok(link.finish().await)
-    } else if announced.is_none() && !headers.contains_key(TRANSFER_ENCODING) {
-        // Nothing but the connection's end says where such a body ends.
-        let text = format!("closed the connection after {at} of {} bytes", io.len);
-        Err(Failure::new(ErrorKind::Broken, text))
-    } else {
-        wrong(at as u64)
+        Sink::Window(_, at) if at < io.len => wrong(at as u64),
+        _ => Ok(()),
     }
 }
 
-/// Whether the server closes the connection after this answer (RFC 9112, 9.6).
-fn closes(headers: &HeaderMap) -> bool {
-    headers.get_all(CONNECTION).iter().any(|value| {
-        let mut options = value.as_bytes().split(|byte| *byte == b',');
-        options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
-    })
-}
-
-/// Whether a 206 is for the range that was asked for; one that does not say so is believed, its
-/// length is checked.
-fn is_range(headers: &HeaderMap, io: &Io<'_>) -> bool {
-    let Some(value) = headers.get(CONTENT_RANGE) else { return true };
-    let range = value.as_bytes().strip_prefix(b"bytes ");
-    let rest = range.and_then(|range| range.strip_prefix(io.range_text().as_bytes()));
-    if rest.is_some_and(|rest| rest.starts_with(b"/")) {
-        return true;
-    }
-    // There are other ways to write it.
-    let range = || {
-        let text = value.to_str().ok()?.trim();
-        let (unit, range) = text.split_once(' ')?;
-        let (first, last) = range.trim().split_once('/')?.0.split_once('-')?;
-        let same = first.parse() == Ok(io.offset) && last.parse() == Ok(io.last());
-        Some(unit.eq_ignore_ascii_case("bytes") && same)
-    };
-    range().unwrap_or(false)
-}
-
-async fn collect(link: &mut Link, body: &mut Incoming, most: usize) -> Result<Vec<u8>, Failure> {
+async fn collect(link: &mut Link, head: &Head, most: usize) -> Result<Vec<u8>, Failure> {
     let too_long = || Failure::new(ErrorKind::Protocol, format!("answered more than {most} bytes"));
-    if body.size_hint().lower() > most as u64 {
+    if head.body.announced() > Some(most as u64) {
         return Err(too_long());
     }
-    let mut bytes = Vec::new();
-    while let Some(piece) = link.piece(body).await {
-        let piece = piece.map_err(|error| broken(&error))?;
-        if bytes.len().saturating_add(piece.len()) > most {
-            return Err(too_long());
-        }
-        bytes.extend_from_slice(&piece);
+    let (mut body, mut sink) = (head.body, Sink::Memory(Vec::new(), most));
+    let received = link.receive(&mut body, &mut sink).await;
+    received.map_err(|spoilt| match spoilt {
+        Spoilt::TooLong(_) => too_long(),
+        Spoilt::Failed(failure) => failure,
+    })?;
+    match sink {
+        Sink::Memory(bytes, _) => Ok(bytes),
+        _ => Ok(Vec::new()),
     }
-    Ok(bytes)
 }
 
 /// Reads a body that nobody wants, if it is short.
-async fn skip(link: &mut Link, body: &mut Incoming) -> Rest {
-    let mut left = MAX_UNWANTED_BYTES;
-    if body.size_hint().lower() > left as u64 {
+async fn skip(link: &mut Link, head: &Head) -> Rest {
+    let (mut body, mut sink) = (head.body, Sink::Nowhere(MAX_UNWANTED_BYTES));
+    if body.announced() > Some(MAX_UNWANTED_BYTES as u64) {
         return Rest::Closed;
     }
-    while let Some(piece) = link.piece(body).await {
-        let Some(less) = piece.ok().and_then(|piece| left.checked_sub(piece.len())) else {
-            return Rest::Closed;
-        };
-        left = less;
+    match link.receive(&mut body, &mut sink).await {
+        Ok(()) => link.finish(head.persists),
+        Err(_) => Rest::Closed,
     }
-    link.finish().await
 }
 
 fn nonsense(what: String) -> Failure {
     Failure::new(ErrorKind::Protocol, format!("answered nonsense: {what}"))
 }
 
-/// What an error of hyper means after the request was handed to the connection.
-pub(crate) fn broken(error: &hyper::Error) -> Failure {
-    if error.is_parse() {
-        return Failure::new(ErrorKind::Garbage, format!("did not answer in HTTP: {error}"));
-    }
-    let source = std::error::Error::source(error);
-    let text = match source {
-        Some(source) => format!("broke the connection off: {error}: {source}"),
-        None => format!("broke the connection off: {error}"),
-    };
-    Failure::new(ErrorKind::Broken, text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rest::body::Body;
     use crate::volume::Volume;
     use crate::window::Window;
-    use hyper::header::HeaderValue;
     use nix::libc;
 
     fn on(status: u16, operation: &Operation<'_>) -> Result<(), ErrorKind> {
-        let status = StatusCode::from_u16(status).expect("a status");
-        judge(operation, status, &HeaderMap::new()).map_err(|failure| failure.kind)
+        let (body, range) = (Body::of_length(0), Range::Absent);
+        let head = Head { status, body, persists: true, range, retry_after: None };
+        judge(operation, &head).map_err(|failure| failure.kind)
     }
 
     #[test]
@@ -301,54 +228,8 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_in_seconds_or_as_a_date() {
-        let after = |value: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(RETRY_AFTER, HeaderValue::from_static(value));
-            let judged = judge(&Operation::List, StatusCode::SERVICE_UNAVAILABLE, &headers);
-            judged.expect_err("503").retry_after
-        };
-        assert_eq!(after("7"), Some(Duration::from_secs(7)));
-        assert_eq!(after("Fri, 31 Dec 1999 23:59:59 GMT"), Some(Duration::ZERO));
-        assert!(after("Thu, 31 Dec 2099 23:59:59 GMT") > Some(Duration::from_secs(1 << 30)));
-        for nonsense in ["-1", "", "soon", "1.5", "Fri, 31 Dec 1999"] {
-            assert_eq!(after(nonsense), None, "{nonsense}");
-        }
-        let then = SystemTime::UNIX_EPOCH;
-        let wait = pause("Thu, 01 Jan 1970 00:00:09 GMT", then);
-        assert_eq!(wait, Some(Duration::from_secs(9)));
-    }
-
-    #[test]
-    fn connections_that_end_with_their_answer() {
-        let closes = |values: &[&'static str]| {
-            let mut headers = HeaderMap::new();
-            for value in values {
-                headers.append(CONNECTION, HeaderValue::from_static(value));
-            }
-            closes(&headers)
-        };
-        assert!(!closes(&[]) && !closes(&["keep-alive", "closed, x-close"]));
-        assert!(closes(&["close"]) && closes(&["keep-alive", "x , CLOSE,y"]));
-    }
-
-    #[test]
-    fn ranges_that_are_not_the_one_asked_for() {
-        let (volume, window) = (Volume::new("v"), Window::from_vec(vec![0; 8]));
-        let io = Io { volume: &volume, offset: 16, window: &window, len: 8 };
-        let says = |value: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(CONTENT_RANGE, HeaderValue::from_static(value));
-            is_range(&headers, &io)
-        };
-        assert!(is_range(&HeaderMap::new(), &io));
-        for good in ["bytes 16-23/100", "bytes 16-23/*", "Bytes  16-23/24"] {
-            assert!(says(good), "{good}");
-        }
-        for bad in
-            ["bytes 0-7/100", "bytes 16-22/100", "bytes */100", "16-23/100", "", "bytes 16-23"]
-        {
-            assert!(!says(bad), "{bad}");
-        }
+    fn statuses_have_their_names() {
+        assert_eq!(Named(507).to_string(), "507 Insufficient Storage");
+        assert_eq!(Named(599).to_string(), "599");
     }
 }

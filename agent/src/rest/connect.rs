@@ -16,6 +16,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{lookup_host, TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 
+use super::stream::Stream;
 use super::Failure;
 use crate::errors::ErrorKind;
 
@@ -26,19 +27,17 @@ const MAX_ADDRESSES: usize = 16;
 /// Silence after which the kernel asks whether the other side still exists, and how often.
 const KEEPALIVE_SECS: u32 = 15;
 
-/// What a connection is made of; in unit tests, the server may be in memory.
-#[cfg(not(test))]
-pub(crate) type Stream = TcpStream;
-#[cfg(test)]
-pub(crate) use super::memory::{open, Stream};
-#[cfg(not(test))]
-pub(crate) use connect as open;
+/// A connection within `budget`; in unit tests, the server may be in memory.
+pub(crate) async fn open(host: (&str, u16), budget: Duration) -> Result<Stream, Failure> {
+    #[cfg(test)]
+    if let Some(stream) = super::memory::open(host.0) {
+        return Ok(stream);
+    }
+    connect(host, budget).await.map(Stream::Tcp)
+}
 
 /// Connects within `budget`, looking up the name included.
-pub(crate) async fn connect(
-    (host, port): (&str, u16),
-    budget: Duration,
-) -> Result<TcpStream, Failure> {
+async fn connect((host, port): (&str, u16), budget: Duration) -> Result<TcpStream, Failure> {
     timeout(budget, connect_any(host, port)).await.unwrap_or_else(|_| {
         let text = format!("did not accept a connection within {} s", budget.as_secs_f64());
         Err(Failure::new(ErrorKind::ConnectTimeout, text))

@@ -54,7 +54,7 @@ impl Client {
     ) -> Result<Reply, Failure> {
         let since = Instant::now();
         let mut nothing = || {};
-        let mut answer = pin!(self.attempt(pool, tries.operation, limits, &mut nothing));
+        let mut answer = pin!(self.attempt(pool, tries.operation, limits, since, &mut nothing));
         if let Ok(answer) = timeout(after, answer.as_mut()).await {
             return answer;
         }
@@ -89,7 +89,7 @@ impl Client {
         tries.count = tries.count.saturating_add(1);
         count(&other.url().counters.hedged);
         let mut nothing = || {};
-        let mut hedge = pin!(self.attempt(other, operation, limits, &mut nothing));
+        let mut hedge = pin!(self.attempt(other, operation, limits, Instant::now(), &mut nothing));
         let first = tokio::select! {
             biased;
             first = slow.answer.as_mut() => first,
@@ -97,7 +97,7 @@ impl Client {
                 Ok(reply) => {
                     count(&other.url().counters.hedge_wins);
                     // It has taken so long at the least: the choice of a URL is to know.
-                    self.read_began(slow.pool, slow.since);
+                    self.read_began(slow.pool, slow.since, Instant::now());
                     return Ok(reply);
                 }
                 Err(failure) => {

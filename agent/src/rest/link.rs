@@ -1,67 +1,78 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! One HTTP connection, driven by whoever uses it.
+//! One HTTP/1.1 connection, driven by whoever uses it.
 //!
-//! Before: `rest::connect` makes the TCP connection, or `rest::pool` kept this one. After:
-//! `rest::answer` reads the answer. There is no task behind a connection: hyper's side of it runs
-//! inside the request's own future, so a request that is dropped leaves nothing behind that could
-//! touch a window, and waking one task serves both. Hyper's side is polled when there is something
-//! for it to do: a request to send, or a piece that has not come yet.
+//! Before: [`super::connect`] makes the connection, or [`super::pool`] kept this one. After:
+//! [`super::answer`] knows what the answer means. No task and no channel stands behind a
+//! connection: it moves while the request's own future is polled, so a request that is dropped
+//! leaves nothing behind that could touch a window.
 //!
-//! A large body of known length goes from the socket to the window without passing through a
-//! buffer of hyper's ([`Link::receive`]): hyper gives the socket back in the middle of the answer,
-//! and gets it again at the answer's end, as it would a fresh one.
+//! A request's head and body go out by one system call, the body from where it lies. An answer is
+//! received into a buffer that belongs to the connection; what its head says is still to come of
+//! the data goes straight into the window.
 //!
 //! # Invariants
-//! A link is `busy` from the moment a request is handed to it until the answer was read to its end.
-//! Dropping a busy link resets the connection, so that what its socket still holds of a write is
-//! not sent any more.
+//! - A link is `busy` from the moment a request is handed to it until that was sent whole and its
+//!   answer was read to the end. Dropping a busy link resets the connection, so that what its
+//!   socket still holds of a write is not sent any more.
+//! - Between requests the buffer is empty: a byte too many costs the connection.
 
-use std::error::Error as _;
-use std::future::{poll_fn, Future};
-use std::pin::{pin, Pin};
-use std::task::{ready, Context, Poll, Waker};
+use std::future::poll_fn;
+use std::task::{ready, Context, Poll};
 use std::{fmt, io};
 
-use bytes::Bytes;
-use hyper::body::{Body, Incoming};
-use hyper::client::conn::http1;
-use hyper::header::HeaderMap;
-use hyper::{Request, Response};
+use tokio::io::ReadBuf;
 
-use super::connect::Stream;
-use super::wakeup::Wakeup;
-use super::wire::Wire;
-use super::{answer, Failure};
+use super::body::{Body, Step};
+use super::buffer::{Buffer, USUAL_BYTES};
+use super::head::{self, Head};
+use super::operation::Io;
+use super::sink::Sink;
+use super::stream::Stream;
+use super::Failure;
 use crate::errors::ErrorKind;
-use crate::window::{Payload, Window};
 
-/// Bounds the head of an answer, and how much of a body is read at a time.
-const BUFFER_BYTES: usize = 512 << 10;
-/// Headers of an answer that a roomy link takes: servers and the proxies before them may send many.
-/// Others take a hundred, for which hyper makes no room on the heap.
-const MANY_HEADERS: usize = 256;
-/// A map of headers with more room than this is not kept for the next request.
-const KEPT_HEADERS: usize = 64;
+/// Bounds the head of an answer.
+const MAX_HEAD_BYTES: usize = 512 << 10;
+/// What may end a head, less one.
+const END_BYTES: usize = 2;
+/// Answers that are none yet (1xx) and may come before the one that counts.
+const MAX_INFORMATIONAL: u32 = 16;
 
 /// A connection.
+#[derive(Debug)]
 pub(crate) struct Link {
-    http: Http,
-    /// The socket, while hyper does not have it.
-    bare: Option<Wire>,
-    wakeup: Wakeup,
+    stream: Stream,
+    /// The head of a request.
+    request: Vec<u8>,
+    buffer: Buffer,
+    /// Of the buffer: how much was looked at for the head of an answer, in vain.
+    seen: usize,
+    /// Answers to this request that were none yet.
+    informational: u32,
+    /// It has had requests.
+    used: bool,
     busy: bool,
-    roomy: bool,
-    /// Empty, with room for those of a request.
-    headers: HeaderMap,
+    /// The request was not sent whole: nothing else can be sent.
+    cut: bool,
 }
 
-/// Hyper's two halves.
-struct Http {
-    sender: http1::SendRequest<Payload>,
-    /// `None` once the connection has ended.
-    driver: Option<http1::Connection<Wire, Payload>>,
-    /// The connection has ended because of what came over it, not because it broke.
-    nonsense: bool,
+/// Why a request on a connection brought no answer.
+#[derive(Debug)]
+pub(crate) enum Lost {
+    /// The connection had ended before anything was sent.
+    Unsent(Failure),
+    /// It ended before any byte of an answer.
+    Unanswered(Failure),
+    /// Anything else.
+    Failed(Failure),
+}
+
+/// Why a body did not come whole.
+#[derive(Debug)]
+pub(crate) enum Spoilt {
+    /// It has more bytes than there is room for: these, at least.
+    TooLong(u64),
+    Failed(Failure),
 }
 
 /// What an answer that was read to its end leaves behind.
@@ -75,227 +86,274 @@ pub(crate) enum Rest {
     Junk,
 }
 
-impl Link {
-    /// A link over a fresh connection; `roomy`: for answers with more headers than most.
-    pub(crate) async fn new(stream: impl Into<Stream>, roomy: bool) -> hyper::Result<Self> {
-        let (wakeup, headers) = (Wakeup::new(), HeaderMap::new());
-        let http = Http::new(Wire::new(stream.into(), wakeup.news()), roomy).await?;
-        Ok(Self { http, bare: None, wakeup, busy: false, roomy, headers })
-    }
-
-    /// Whether it takes all the headers that any link takes.
-    pub(crate) const fn is_roomy(&self) -> bool {
-        self.roomy
-    }
-
-    /// Wakes whoever uses the link.
-    pub(crate) const fn waker(&self) -> &Waker {
-        self.wakeup.waker()
-    }
-
-    /// An empty map for the headers of the next request.
-    pub(crate) fn take_headers(&mut self) -> HeaderMap {
-        std::mem::take(&mut self.headers)
-    }
-
-    /// Takes headers that are not needed any more.
-    pub(crate) fn give_headers(&mut self, mut headers: HeaderMap) {
-        if headers.capacity() <= KEPT_HEADERS {
-            headers.clear();
-            self.headers = headers;
-        }
-    }
-
-    /// Sends a request and waits for the head of its answer.
-    ///
-    /// # Errors
-    /// Those of hyper; one that is `canceled` says that nothing was sent.
-    pub(crate) async fn send(
-        &mut self,
-        request: Request<Payload>,
-    ) -> hyper::Result<Response<Incoming>> {
-        let Self { http, wakeup, busy, .. } = self;
-        *busy = true;
-        let mut answer = pin!(wakeup.before_poll(|| http.sender.send_request(request)));
-        poll_fn(|cx| {
-            wakeup.poll(cx, |cx| {
-                // An error of the driver reaches the answer as well.
-                let _ = http.poll_driver(cx);
-                answer.as_mut().poll(cx)
-            })
-        })
-        .await
-    }
-
-    /// The next piece of an answer's body; `None` at its end.
-    pub(crate) async fn piece(&mut self, body: &mut Incoming) -> Option<hyper::Result<Bytes>> {
-        let Self { http, wakeup, .. } = self;
-        poll_fn(|cx| wakeup.poll(cx, |cx| http.poll_piece(body, cx))).await
-    }
-
-    /// Receives a body into the first `len` bytes of a window. `len` is what its head announced,
-    /// and no piece of it was asked for before. What is left of the connection; nothing unless the
-    /// head `persists`.
-    ///
-    /// # Errors
-    /// The body has not come whole.
-    pub(crate) async fn receive(
-        &mut self,
-        mut body: Incoming,
-        window: &Window,
-        len: usize,
-        persists: bool,
-    ) -> Result<Rest, Failure> {
-        let mut at = self.take_decoded(&mut body, window).await?;
-        if at < len {
-            let missing = |at, why: &dyn fmt::Display| {
-                let text = format!("broke the connection off after {at} of {len} bytes: {why}");
-                Failure::new(ErrorKind::Broken, text)
-            };
-            let Some(driver) = self.http.driver.take() else {
-                return Err(missing(at, &"it is gone"));
-            };
-            let http1::Parts { io, read_buf, .. } = driver.into_parts();
-            self.bare = Some(io);
-            let (buffered, junk) = read_buf.split_at(read_buf.len().min(len.saturating_sub(at)));
-            at = take(window, at, buffered)?;
-            while at < len {
-                let count = self.read_bare(window, at, len.saturating_sub(at)).await;
-                match count.map_err(|error| missing(at, &error))? {
-                    0 => return Err(missing(at, &"end of stream")),
-                    count => at = at.saturating_add(count),
-                }
-            }
-            if !junk.is_empty() {
-                return Ok(Rest::Junk);
-            }
-            let Some(wire) = self.bare.take().filter(|_| persists) else {
-                return Ok(Rest::Closed);
-            };
-            let http = Http::new(wire, self.roomy).await;
-            self.http = http.map_err(|error| missing(at, &error))?;
-        }
-        Ok(self.finish().await)
-    }
-
-    /// What hyper has read of a body and not kept to itself: a piece at most, for it waits until
-    /// that is taken.
-    async fn take_decoded(
-        &mut self,
-        body: &mut Incoming,
-        window: &Window,
-    ) -> Result<usize, Failure> {
-        let Self { wakeup, .. } = self;
-        let mut at = 0;
-        poll_fn(|cx| {
-            wakeup.poll(cx, |cx| {
-                while let Poll::Ready(Some(frame)) = Pin::new(&mut *body).poll_frame(cx) {
-                    let frame = frame.map_err(|error| answer::broken(&error))?;
-                    if let Ok(piece) = frame.into_data() {
-                        at = take(window, at, &piece)?;
-                    }
-                }
-                Poll::Ready(Ok(at))
-            })
-        })
-        .await
-    }
-
-    /// Reads from the socket that hyper does not have; how much.
-    async fn read_bare(&mut self, window: &Window, at: usize, len: usize) -> io::Result<usize> {
-        let Self { bare, wakeup, .. } = self;
-        let Some(wire) = bare else { return Ok(0) };
-        poll_fn(|cx| {
-            wakeup.poll(cx, |cx| window.poll_fill(at, len, |room| wire.poll_fill(cx, room)))
-        })
-        .await
-    }
-
-    /// To be called after the body's end.
-    pub(crate) async fn finish(&mut self) -> Rest {
-        let Self { http, wakeup, busy, .. } = self;
-        if !http.sender.is_ready() {
-            // The driver has looked no further than to the body's end.
-            poll_fn(|cx| {
-                let _ = wakeup.poll(cx, |cx| http.poll_driver(cx));
-                Poll::Ready(())
-            })
-            .await;
-        }
-        *busy = false;
-        match &http.driver {
-            // The answer was whole: what else can be wrong is what follows it.
-            None if http.nonsense => Rest::Junk,
-            Some(_) if http.sender.is_ready() => Rest::Reusable,
-            _ => Rest::Closed,
-        }
-    }
+/// What of a request is still to be sent.
+struct Unsent<'a> {
+    /// Of its head and its body together.
+    at: usize,
+    body: Option<&'a Io<'a>>,
 }
 
-impl Http {
-    async fn new(wire: Wire, roomy: bool) -> hyper::Result<Self> {
-        let mut builder = http1::Builder::new();
-        builder.max_buf_size(BUFFER_BYTES);
-        if roomy {
-            builder.max_headers(MANY_HEADERS);
+impl Link {
+    /// A link over a fresh connection.
+    pub(crate) fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            request: Vec::new(),
+            buffer: Buffer::new(),
+            seen: 0,
+            informational: 0,
+            used: false,
+            busy: false,
+            cut: false,
         }
-        let (sender, driver) = builder.handshake(wire).await?;
-        Ok(Self { sender, driver: Some(driver), nonsense: false })
     }
 
-    fn poll_piece(
+    /// Where the head of the next request belongs.
+    pub(crate) fn request_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.request
+    }
+
+    /// Sends the request whose head is in [`Self::request_mut`], with the data of a write, and
+    /// waits for the head of its answer.
+    pub(crate) async fn ask(&mut self, body: Option<&Io<'_>>) -> Result<Head, Lost> {
+        if self.used && !self.stream.is_quiet() {
+            return Err(Lost::Unsent(broken("it had ended before the request")));
+        }
+        (self.used, self.busy) = (true, true);
+        (self.seen, self.informational) = (0, 0);
+        let mut unsent = Unsent { at: 0, body };
+        poll_fn(|cx| match ready!(self.poll_send(cx, &mut unsent)) {
+            None => self.poll_head(cx, unsent.at),
+            Some(early) => Poll::Ready(early),
+        })
+        .await
+    }
+
+    /// Sends what is still to be sent. What has come before the end of that.
+    fn poll_send(
         &mut self,
-        body: &mut Incoming,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<hyper::Result<Bytes>>> {
-        let mut body = Pin::new(body);
+        unsent: &mut Unsent<'_>,
+    ) -> Poll<Option<Result<Head, Lost>>> {
         loop {
-            let frame = match body.as_mut().poll_frame(cx) {
-                Poll::Ready(frame) => frame,
-                Poll::Pending => {
-                    // Now it knows that a piece is wanted.
-                    let _ = self.poll_driver(cx);
-                    ready!(body.as_mut().poll_frame(cx))
-                }
+            let sent = unsent.at;
+            let refusal = match self.poll_write(cx, unsent) {
+                Poll::Ready(Ok(true)) => return Poll::Ready(None),
+                Poll::Ready(Ok(false)) => continue,
+                // The server takes no more of it. It may have said why.
+                Poll::Ready(Err(error)) => Some(error),
+                // It takes more later, or answers before.
+                Poll::Pending => None,
             };
-            match frame.map(|frame| frame.map(|frame| frame.into_data())) {
-                None => return Poll::Ready(None),
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                Some(Ok(Ok(data))) => return Poll::Ready(Some(Ok(data))),
-                Some(Ok(Err(_trailers))) => {}
+            let mut head = ready!(self.poll_head(cx, sent));
+            self.cut = true;
+            if head.as_ref().is_ok_and(Head::is_success) {
+                // It cannot have done what it was not told.
+                head = Err(Lost::Failed(no_http("a success before the request's end")));
+            }
+            if let (Some(error), Err(Lost::Unsent(why) | Lost::Unanswered(why))) =
+                (refusal, &mut head)
+            {
+                *why = broken(&error);
+            }
+            return Poll::Ready(Some(head));
+        }
+    }
+
+    /// Sends once, if anything is left; whether that was the end.
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        unsent: &mut Unsent<'_>,
+    ) -> Poll<io::Result<bool>> {
+        let Self { stream, request, .. } = self;
+        let len = unsent.body.map_or(0, |io| io.len);
+        let whole = request.len().saturating_add(len);
+        if unsent.at >= whole {
+            return Poll::Ready(Ok(true));
+        }
+        let head = request.get(unsent.at..).unwrap_or_default();
+        let count = match unsent.body {
+            Some(io) => {
+                let at = unsent.at.saturating_sub(request.len());
+                let send = |data: &[u8]| stream.poll_write(cx, head, data);
+                let sent = io.window.with(at, len.saturating_sub(at), send);
+                ready!(sent.ok_or(io::ErrorKind::InvalidInput)?)?
+            }
+            None => ready!(stream.poll_write(cx, head, &[]))?,
+        };
+        unsent.at = unsent.at.saturating_add(count);
+        match count {
+            0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            _ => Poll::Ready(Ok(unsent.at >= whole)),
+        }
+    }
+
+    /// Waits for the head of the answer to a request of which so many bytes were `sent`.
+    fn poll_head(&mut self, cx: &mut Context<'_>, sent: usize) -> Poll<Result<Head, Lost>> {
+        loop {
+            match self.take_head() {
+                Ok(None) => {}
+                Ok(Some(head)) => return Poll::Ready(Ok(head)),
+                Err(why) => return Poll::Ready(Err(Lost::Failed(why))),
+            }
+            let why = match ready!(self.poll_receive(cx, MAX_HEAD_BYTES)) {
+                Ok(0) => "it closed it before it had answered".to_owned(),
+                Ok(_) => continue,
+                Err(error) => error.to_string(),
+            };
+            return Poll::Ready(Err(self.lost(sent, why)));
+        }
+    }
+
+    /// The head of an answer from the buffer, if it is there.
+    fn take_head(&mut self) -> Result<Option<Head>, Failure> {
+        loop {
+            let bytes = self.buffer.bytes();
+            // To look at all of a head again for each byte of it would take for ever.
+            let news = bytes.get(self.seen.saturating_sub(END_BYTES)..).unwrap_or_default();
+            let len = bytes.len();
+            let parsed = match self.seen {
+                0 if len > 0 => head::parse(bytes).map_err(no_http)?,
+                seen if len > seen && has_end(news) => head::parse(bytes).map_err(no_http)?,
+                _ => None,
+            };
+            let Some((head, len)) = parsed else {
+                self.seen = len;
+                let too_long = len >= MAX_HEAD_BYTES;
+                return if too_long { Err(no_http("a head without an end")) } else { Ok(None) };
+            };
+            self.buffer.consume(len);
+            self.seen = 0;
+            if head.status >= 200 {
+                return Ok(Some(head));
+            }
+            self.informational = self.informational.saturating_add(1);
+            // Nobody has asked for another protocol.
+            if head.status == 101 || self.informational > MAX_INFORMATIONAL {
+                return Err(no_http(format_args!("{} without end", head.status)));
             }
         }
     }
 
-    fn poll_driver(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(driver) = &mut self.driver else { return Poll::Ready(()) };
-        let Poll::Ready(end) = Pin::new(driver).poll(cx) else { return Poll::Pending };
-        self.driver = None;
-        // Its mere end is none, also where hyper has not seen a whole answer yet.
-        let nonsense =
-            |error: hyper::Error| error.source().is_none() && !error.is_incomplete_message();
-        self.nonsense = end.is_err_and(nonsense);
-        Poll::Ready(())
+    /// The connection is over before the answer to a request of which so many bytes were `sent`.
+    fn lost(&self, sent: usize, why: String) -> Lost {
+        let bytes = self.buffer.bytes();
+        if bytes.is_empty() && self.informational == 0 {
+            let lost = if sent == 0 { Lost::Unsent } else { Lost::Unanswered };
+            return lost(broken(why));
+        }
+        // It may have been no head at all.
+        Lost::Failed(head::parse(bytes).map_or_else(no_http, |_| broken(why)))
+    }
+
+    /// Whether all of a body has come already.
+    pub(crate) fn has_come(&self, body: &Body) -> bool {
+        body.announced().is_some_and(|len| len <= self.buffer.bytes().len() as u64)
+    }
+
+    /// Receives a body, or what is left of one.
+    pub(crate) async fn receive(
+        &mut self,
+        body: &mut Body,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), Spoilt> {
+        poll_fn(|cx| self.poll_body(cx, body, sink)).await
+    }
+
+    fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut Body,
+        sink: &mut Sink<'_>,
+    ) -> Poll<Result<(), Spoilt>> {
+        let failed = |failure| Poll::Ready(Err(Spoilt::Failed(failure)));
+        loop {
+            let bytes = self.buffer.bytes();
+            match body.step(bytes) {
+                Err(why) => return failed(no_http(why)),
+                Ok(Step::Over) => return Poll::Ready(Ok(())),
+                Ok(Step::Framing(count)) => self.buffer.consume(count),
+                Ok(Step::Data(count)) => {
+                    sink.put(bytes.get(..count).unwrap_or_default()).map_err(Spoilt::TooLong)?;
+                    self.buffer.consume(count);
+                }
+                Ok(Step::More) => match ready!(self.poll_more(cx, body, sink)) {
+                    Ok(0) if body.ends_with_connection() => return Poll::Ready(Ok(())),
+                    Ok(0) => return failed(broken(format_args!("{sink}: end of stream"))),
+                    Ok(_) => {}
+                    Err(error) => return failed(broken(format_args!("{sink}: {error}"))),
+                },
+            }
+        }
+    }
+
+    /// Receives more of a body; how much.
+    fn poll_more(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut Body,
+        sink: &mut Sink<'_>,
+    ) -> Poll<io::Result<usize>> {
+        // What is less than the buffer's room passes through it: that some of the room is left
+        // tells the runtime, without another look at the socket, that there is no more.
+        let data = usize::try_from(body.certain_data()).unwrap_or(usize::MAX);
+        if let Some(room) = sink.room(data).filter(|room| room.len() >= USUAL_BYTES) {
+            if self.buffer.is_empty() {
+                let stream = &mut self.stream;
+                let count = ready!(room.poll_fill(|room| stream.poll_read(cx, room)))?;
+                body.took(count);
+                return Poll::Ready(Ok(count));
+            }
+        }
+        self.poll_receive(cx, USUAL_BYTES)
+    }
+
+    /// Receives into the buffer, which grows no further than to `most` bytes; how much.
+    fn poll_receive(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
+        let mut room = ReadBuf::new(self.buffer.room(most));
+        ready!(self.stream.poll_read(cx, &mut room))?;
+        let count = room.filled().len();
+        self.buffer.filled(count);
+        Poll::Ready(Ok(count))
+    }
+
+    /// To be called after the end of an answer whose head `persists`.
+    pub(crate) fn finish(&mut self, persists: bool) -> Rest {
+        self.busy = self.cut;
+        if !self.buffer.is_empty() {
+            return Rest::Junk;
+        }
+        self.buffer.shrink();
+        if persists && !self.cut {
+            Rest::Reusable
+        } else {
+            Rest::Closed
+        }
     }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
-        if !self.busy {
-            return;
-        }
-        let driver = self.http.driver.take();
-        let wire = driver.map(|driver| driver.into_parts().io);
-        if let Some(wire) = wire.or(self.bare.take()) {
-            // Fails only on a socket that is not connected any more.
-            let _ = wire.stream().set_zero_linger();
+        if self.busy {
+            self.stream.reset_when_dropped();
         }
     }
 }
 
-/// Copies bytes of a body to their place; where the next ones go.
-fn take(window: &Window, at: usize, bytes: &[u8]) -> Result<usize, Failure> {
-    let end = at.saturating_add(bytes.len());
-    let too_many = || Failure::new(ErrorKind::Garbage, format!("answered with {end} bytes"));
-    window.copy_in(at, bytes).then_some(end).ok_or_else(too_many)
+/// Whether the end of a head may be among these bytes.
+fn has_end(bytes: &[u8]) -> bool {
+    let ends = |from: &[u8]| matches!(from, [b'\n', b'\n', ..] | [b'\n', b'\r', b'\n', ..]);
+    (0..bytes.len()).any(|at| bytes.get(at..).is_some_and(ends))
 }
+
+fn broken(why: impl fmt::Display) -> Failure {
+    Failure::new(ErrorKind::Broken, format!("broke the connection off: {why}"))
+}
+
+fn no_http(why: impl fmt::Display) -> Failure {
+    Failure::new(ErrorKind::Garbage, format!("did not answer in HTTP: {why}"))
+}
+
+#[cfg(test)]
+mod tests;

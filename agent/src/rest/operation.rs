@@ -2,29 +2,15 @@
 //! What is asked of a repository, and the HTTP request that asks it.
 //!
 //! Before: [`crate::pipeline`] and [`crate::volume`] make an operation. After: `rest::answer` reads
-//! what comes back. The protocol's table of requests is [`Operation::request`].
+//! what comes back. The protocol's table of requests is [`Operation::write_head`].
 
 use std::fmt;
 use std::ops::Range;
 
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
-use hyper::header::{ACCEPT, CONTENT_LENGTH, HOST, IF_NONE_MATCH, RANGE, USER_AGENT};
-use hyper::{Method, Request, Uri};
-
-use crate::errors::ErrorKind;
-use crate::repository::Url;
-use crate::rest::range::RangeText;
-use crate::rest::Failure;
+use super::digits::put_number;
+use super::target::Target;
 use crate::volume::Volume;
-use crate::window::{Payload, Window};
-
-const TRUNCATE: HeaderName = HeaderName::from_static("x-scal-truncate");
-const CDMI_VERSION: HeaderName = HeaderName::from_static("x-cdmi-specification-version");
-const CDMI_VERSION_SPOKEN: HeaderValue = HeaderValue::from_static("1.0.1");
-const CONTAINER: HeaderValue = HeaderValue::from_static("application/cdmi-container");
-const AGENT: HeaderValue = HeaderValue::from_static("srb-agent");
-const ANY: HeaderValue = HeaderValue::from_static("*");
-const ZERO: HeaderValue = HeaderValue::from_static("0");
+use crate::window::Window;
 
 /// An operation that one request carries out. Repeating any of them is harmless by itself.
 #[derive(Clone, Copy, Debug)]
@@ -62,14 +48,16 @@ impl Io<'_> {
         self.offset..self.offset.saturating_add(self.len as u64)
     }
 
-    /// The same, as headers want it.
-    pub(crate) fn range_text(&self) -> RangeText {
-        RangeText::new(self.offset, self.last())
-    }
-
     /// The last byte.
     pub(crate) fn last(&self) -> u64 {
         self.range().end.saturating_sub(1)
+    }
+
+    fn write_range(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"range: bytes=");
+        put_number(out, self.offset);
+        out.push(b'-');
+        put_number(out, self.last());
     }
 }
 
@@ -109,78 +97,53 @@ impl Operation<'_> {
         }
     }
 
-    /// The request, in origin form; `path` is that of the volume, `headers` an empty map.
-    pub(crate) fn request(
-        &self,
-        url: &Url,
-        path: Uri,
-        headers: HeaderMap,
-    ) -> Result<Request<Payload>, Failure> {
-        let mut request = Request::new(self.body()?);
-        *request.method_mut() = match self {
-            Self::List | Self::Size(_) | Self::Read(_) => Method::GET,
-            Self::Create(_) | Self::SetSize(..) | Self::Write(_) => Method::PUT,
-            Self::Delete(_) => Method::DELETE,
-        };
-        *request.uri_mut() = match self {
-            Self::List => uri(format!("{}/", url.path()))?,
-            Self::Size(_) => uri(format!("{}?metadata", path.path()))?,
-            _ => path,
-        };
-        *request.headers_mut() = headers;
-        let headers = request.headers_mut();
-        headers.reserve(4);
-        headers.insert(HOST, url.host_header().clone());
-        headers.insert(USER_AGENT, AGENT);
-        self.own_headers(headers)?;
-        Ok(request)
-    }
-
-    fn body(&self) -> Result<Payload, Failure> {
-        let Self::Write(io) = self else { return Ok(Payload::empty()) };
-        let too_long = || Failure::new(ErrorKind::Invalid, "was not asked: no such window");
-        io.window.payload(io.len).ok_or_else(too_long)
-    }
-
-    fn own_headers(&self, headers: &mut HeaderMap) -> Result<(), Failure> {
+    /// Writes the head of the request, in origin form; what `out` had is forgotten.
+    pub(crate) fn write_head(&self, target: &Target, out: &mut Vec<u8>) {
+        out.clear();
+        let mut put = |text: &[u8]| out.extend_from_slice(text);
+        put(match self {
+            Self::List | Self::Size(_) | Self::Read(_) => b"GET ",
+            Self::Create(_) | Self::SetSize(..) | Self::Write(_) => b"PUT ",
+            Self::Delete(_) => b"DELETE ",
+        });
+        put(target.path());
+        put(b"/");
+        put(self.volume().map_or(b"", |volume| volume.segment().as_bytes()));
+        put(if matches!(self, Self::Size(_)) { b"?metadata" } else { b"" });
+        put(target.headers());
         match self {
             Self::List => {
-                headers.insert(CDMI_VERSION, CDMI_VERSION_SPOKEN);
-                headers.insert(ACCEPT, CONTAINER);
+                put(b"x-cdmi-specification-version: 1.0.1\r\n");
+                put(b"accept: application/cdmi-container\r\n");
             }
             Self::Size(_) | Self::Delete(_) => {}
-            Self::Create(_) => {
-                headers.insert(IF_NONE_MATCH, ANY);
-                headers.insert(CONTENT_LENGTH, ZERO);
-            }
+            Self::Create(_) => put(b"if-none-match: *\r\ncontent-length: 0\r\n"),
             Self::SetSize(_, size) => {
-                headers.insert(TRUNCATE, HeaderValue::from(*size));
-                headers.insert(CONTENT_LENGTH, ZERO);
+                put(b"x-scal-truncate: ");
+                put_number(out, *size);
+                out.extend_from_slice(b"\r\ncontent-length: 0\r\n");
             }
-            // The body's length becomes a header by itself.
-            Self::Read(io) | Self::Write(io) => {
-                headers.insert(RANGE, range_value(io)?);
+            Self::Read(io) => {
+                io.write_range(out);
+                out.extend_from_slice(b"\r\n");
+            }
+            Self::Write(io) => {
+                io.write_range(out);
+                out.extend_from_slice(b"\r\ncontent-length: ");
+                put_number(out, io.len as u64);
+                out.extend_from_slice(b"\r\n");
             }
         }
-        Ok(())
+        out.extend_from_slice(b"\r\n");
     }
-}
 
-/// `bytes=FIRST-LAST`.
-fn range_value(io: &Io<'_>) -> Result<HeaderValue, Failure> {
-    let range = io.range_text();
-    let mut text = Vec::with_capacity(64);
-    text.extend_from_slice(b"bytes=");
-    text.extend_from_slice(range.as_bytes());
-    HeaderValue::from_bytes(&text)
-        .map_err(|_| Failure::new(ErrorKind::Invalid, "was not asked: no such range"))
-}
-
-/// A URI in origin form.
-pub(crate) fn uri(path: String) -> Result<Uri, Failure> {
-    Uri::try_from(path).map_err(|error| {
-        Failure::new(ErrorKind::Invalid, format!("was not asked: the path is not valid: {error}"))
-    })
+    /// What is sent after the head.
+    pub(crate) const fn body(&self) -> Option<&Io<'_>> {
+        match self {
+            Self::Write(io) => Some(io),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Operation<'_> {
@@ -199,6 +162,49 @@ impl fmt::Display for Operation<'_> {
             Self::Write(Io { volume, offset, len, .. }) => {
                 write!(f, "write of {len} bytes at {offset} of volume {}", volume.name())
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_operation_has_its_head() {
+        let (volume, window) = (Volume::new("a b"), Window::from_vec(vec![0; 8]));
+        let io = Io { volume: &volume, offset: 4096, window: &window, len: 8 };
+        let target = Target::new("/x/y", "[::1]:81").expect("valid");
+        let common = "HTTP/1.1\r\nhost: [::1]:81\r\nuser-agent: srb-agent\r\n";
+        for (operation, line, headers) in [
+            (
+                Operation::List,
+                "GET /x/y/",
+                "x-cdmi-specification-version: 1.0.1\r\naccept: application/cdmi-container\r\n",
+            ),
+            (Operation::Size(&volume), "GET /x/y/a%20b?metadata", ""),
+            (
+                Operation::Create(&volume),
+                "PUT /x/y/a%20b",
+                "if-none-match: *\r\ncontent-length: 0\r\n",
+            ),
+            (
+                Operation::SetSize(&volume, 10 << 30),
+                "PUT /x/y/a%20b",
+                "x-scal-truncate: 10737418240\r\ncontent-length: 0\r\n",
+            ),
+            (Operation::Delete(&volume), "DELETE /x/y/a%20b", ""),
+            (Operation::Read(io), "GET /x/y/a%20b", "range: bytes=4096-4103\r\n"),
+            (
+                Operation::Write(io),
+                "PUT /x/y/a%20b",
+                "range: bytes=4096-4103\r\ncontent-length: 8\r\n",
+            ),
+        ] {
+            let mut head = b"of the last one".to_vec();
+            operation.write_head(&target, &mut head);
+            let expected = format!("{line} {common}{headers}\r\n");
+            assert_eq!(String::from_utf8(head).as_deref(), Ok(&*expected));
         }
     }
 }

@@ -13,8 +13,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::alarm::Alarm;
-use super::connect::Stream;
 use super::link::Link;
+use super::stream::Stream;
 use crate::repository::{RestConfig, Url};
 
 /// A connection, and what bounds the time of its requests.
@@ -24,11 +24,9 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// HTTP over a fresh connection; `roomy`: for answers with more headers than most.
-    pub(super) async fn new(stream: impl Into<Stream>, roomy: bool) -> hyper::Result<Box<Self>> {
-        let link = Link::new(stream, roomy).await?;
-        let alarm = Alarm::new(link.waker().clone());
-        Ok(Box::new(Self { link, alarm }))
+    /// HTTP over a fresh connection.
+    pub(super) fn new(stream: Stream) -> Box<Self> {
+        Box::new(Self { link: Link::new(stream), alarm: Alarm::new() })
     }
 }
 
@@ -94,7 +92,7 @@ mod tests {
     async fn connection(listener: &TcpListener) -> (Box<Connection>, TcpStream) {
         let address = listener.local_addr().expect("bound");
         let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
-        let near = Connection::new(near.expect("connected"), false).await.expect("handshake");
+        let near = Connection::new(Stream::Tcp(near.expect("connected")));
         (near, far.expect("accepted").0)
     }
 

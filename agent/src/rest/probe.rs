@@ -8,6 +8,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::time::Instant;
+
 use super::answer::Reply;
 use super::limits::Limits;
 use super::operation::{Io, Operation};
@@ -56,7 +58,8 @@ pub(crate) async fn probe(
     let bounded = limits.within(limits.whole().saturating_mul(2));
     let verdict = examine(client, pool, &bounded, &scratch).await;
     let limits = &limits.within(TIDY_UP);
-    let deleted = client.attempt(pool, &Operation::Delete(&scratch), limits, &mut || {}).await;
+    let (delete, now) = (Operation::Delete(&scratch), Instant::now());
+    let deleted = client.attempt(pool, &delete, limits, now, &mut || {}).await;
     if let Err(failure) = deleted {
         if failure.kind != ErrorKind::NotFound && verdict.is_ok() {
             let why = failure.text;
@@ -77,8 +80,9 @@ async fn examine(
     limits: &Limits,
     scratch: &Volume,
 ) -> Result<Result<(), String>, Failure> {
-    let ask =
-        async |operation: Operation<'_>| client.attempt(pool, &operation, limits, &mut || {}).await;
+    let ask = async |operation: Operation<'_>| {
+        client.attempt(pool, &operation, limits, Instant::now(), &mut || {}).await
+    };
     let size = PART.saturating_mul(3);
     let pattern: Vec<u8> = (0..PART).map(|_| rand::random()).collect();
     match ask(Operation::Create(scratch)).await {
