@@ -9,9 +9,12 @@ use srb_tests::guest::{cases, cut, suite};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // Alone, such a word is as good as any to select tests by.
     match arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
-        Some((cases::hostile_program::WORD, rest)) => return cases::hostile_program::main(rest),
-        Some((cut::WORD, rest)) => return cut::main(rest),
+        Some((cases::hostile_program::WORD, rest @ [_, ..])) => {
+            return cases::hostile_program::main(rest);
+        }
+        Some((cut::WORD, rest @ [_, ..])) => return cut::main(rest),
         _ => {}
     }
     let lists = std::env::args().any(|argument| argument == "--list");
