@@ -17,6 +17,9 @@ const USUAL_HEADERS: usize = 100;
 /// Servers and the proxies before them may send many.
 const MOST_HEADERS: usize = 256;
 
+/// Of the longest numbers that are read: lengths and places are below 2^63.
+const MAX_DIGITS: usize = 19;
+
 /// What an answer says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head {
@@ -64,6 +67,10 @@ struct Fields {
 /// # Errors
 /// Why it is no head of an answer, for people.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, String> {
+    // httparse would pass over empty lines, without end.
+    if matches!(bytes, [b'\r' | b'\n', ..]) {
+        return Err("an empty line before the answer".to_owned());
+    }
     let mut room = [const { MaybeUninit::uninit() }; USUAL_HEADERS];
     match parse_with(bytes, &mut room) {
         Err(Error::TooManyHeaders) => {
@@ -162,38 +169,37 @@ fn has_option(value: &[u8], known: &[u8]) -> bool {
     options.any(|option| option.trim_ascii().eq_ignore_ascii_case(known))
 }
 
-/// Digits and nothing else.
-fn number(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() {
-        return None;
+/// Digits and nothing else, up to a number that needs 19 of them.
+fn number(text: &[u8]) -> Option<u64> {
+    leading_number(text).filter(|(_, rest)| rest.is_empty()).map(|(number, _)| number)
+}
+
+/// The number at the start of a text, and what follows it.
+fn leading_number(text: &[u8]) -> Option<(u64, &[u8])> {
+    let mut number = 0u64;
+    let mut rest = text;
+    while let Some((digit @ b'0'..=b'9', after)) = rest.split_first() {
+        number = number.wrapping_mul(10).wrapping_add((digit & 0xf).into());
+        rest = after;
     }
-    digits.iter().try_fold(0u64, |number, digit| {
-        let digit = digit.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        number.checked_mul(10)?.checked_add(digit.into())
-    })
+    let digits = text.len().wrapping_sub(rest.len());
+    // No number of so many digits is too large.
+    matches!(digits, 1..=MAX_DIGITS).then_some((number, rest))
 }
 
 /// `Content-Range`: `bytes FIRST-LAST/SIZE` (RFC 9110, 14.4).
 fn range(value: &[u8]) -> Range {
     let parts = || {
-        let (unit, range) = value.trim_ascii().split_at_checked(5)?;
+        let (unit, range) = value.split_at_checked(5)?;
         if !unit.eq_ignore_ascii_case(b"bytes") || !range.first()?.is_ascii_whitespace() {
             return None;
         }
-        let (first, range) = split(range, b'-')?;
-        let (last, _size) = split(range, b'/')?;
-        Some(Range::Bytes(number(first.trim_ascii())?, number(last.trim_ascii())?))
+        let (first, rest) = leading_number(range.trim_ascii_start())?;
+        let rest = rest.trim_ascii_start().strip_prefix(b"-")?;
+        let (last, rest) = leading_number(rest.trim_ascii_start())?;
+        rest.trim_ascii_start().starts_with(b"/").then_some(Range::Bytes(first, last))
     };
     parts().unwrap_or(Range::Other)
-}
-
-/// What is before and after the first `byte`.
-fn split(bytes: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
-    let at = bytes.iter().position(|other| *other == byte)?;
-    Some((bytes.get(..at)?, bytes.get(at.checked_add(1)?..)?))
 }
 
 /// `Retry-After`: seconds, or a date (RFC 9110, 10.2.3).

@@ -198,7 +198,7 @@ impl Link {
                 Err(why) => return Poll::Ready(Err(Lost::Failed(why))),
             }
             let why = match ready!(self.poll_receive(cx, MAX_HEAD_BYTES)) {
-                Ok(0) => "it closed it before it had answered".to_owned(),
+                Ok(0) => "end of stream before an answer".to_owned(),
                 Ok(_) => continue,
                 Err(error) => error.to_string(),
             };

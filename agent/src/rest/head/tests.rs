@@ -27,6 +27,8 @@ fn where_a_body_ends() {
     assert_eq!(body_of(&["Content-Length: 5"]), Some(Body::of_length(5)));
     assert_eq!(body_of(&["content-length:\t007 "]), Some(Body::of_length(7)));
     assert_eq!(body_of(&["content-length: 5", "content-length: 5"]), Some(Body::of_length(5)));
+    let longest = "content-length: 9999999999999999999";
+    assert_eq!(body_of(&[longest]), Some(Body::of_length(9_999_999_999_999_999_999)));
     assert_eq!(body_of(&["TRANSFER-ENCODING: Chunked"]), Some(Body::chunked()));
     assert_eq!(body_of(&["x: y"]), Some(Body::until_close()));
     for status in ["HTTP/1.1 100 C", "HTTP/1.1 103 E", "HTTP/1.1 204 N", "HTTP/1.1 304 N"] {
@@ -47,7 +49,8 @@ fn what_leaves_open_where_the_body_ends_is_no_answer() {
         &["content-length: -1"],
         &["content-length: 5 5"],
         &["content-length: 0x5"],
-        &["content-length: 18446744073709551616"],
+        &["content-length: 10000000000000000000"],
+        &["content-length: 18446744073709551621"],
         &["content-length: 5", "transfer-encoding: chunked"],
         &["transfer-encoding: chunked", "content-length: 0"],
         &["transfer-encoding: gzip"],
@@ -101,7 +104,6 @@ fn first_lines() {
         ("HTTP/1.1 200 ", 200),
         ("HTTP/1.0 404 No such thing", 404),
         ("HTTP/1.1 999 \u{fc}", 999),
-        ("\r\n\r\nHTTP/1.1 206 Partial Content", 206),
     ] {
         assert_eq!(with(line, &[]).map(|head| head.status), Ok(status), "{line:?}");
     }
@@ -117,6 +119,9 @@ fn first_lines() {
         "http/1.1 200 OK",
         "ICY 200 OK",
         "200 OK",
+        " HTTP/1.1 200 OK",
+        "\r\nHTTP/1.1 200 OK",
+        "\nHTTP/1.1 200 OK",
         "HTTP/1.1 200 O\0K",
     ] {
         assert!(with(line, &[]).is_err(), "{line:?}");
@@ -178,6 +183,9 @@ fn ranges() {
         "bytes 16-/100",
         "items 16-23/100",
         "bytes 16-18446744073709551616/100",
+        "bytes 16-23x/100",
+        "bytes 16x-23/100",
+        "bytes 1 6-23/100",
         "nonsense",
     ] {
         let line = format!("Content-Range: {bad}");
