@@ -24,6 +24,9 @@ const ASKED: usize = 64;
 /// Of the window that they go to.
 const WINDOW: usize = 128;
 const UNTOUCHED: u8 = 0xa5;
+/// Kinds of requests, and which of them asks for the names.
+const KINDS: u8 = 4;
+const LISTING: u8 = 2;
 /// The server closes after its answer, so nothing waits for a time-out.
 const REQ_TIMEOUT: Duration = Duration::from_secs(5);
 const BOUND: Duration = Duration::from_secs(4);
@@ -46,7 +49,9 @@ pub(crate) fn answers(data: &[u8]) {
             outcome = timeout(BOUND, asked) => outcome.expect("it ends"),
             () = server => unreachable!("the server goes on"),
         }
-        assert!(*served.borrow() <= 3, "asked {} times", served.borrow());
+        // A fresh connection is asked once; a listing may name what is to be deleted.
+        let most = if kind % KINDS == LISTING { 3 } else { 1 };
+        assert!(*served.borrow() <= most, "asked {} times", served.borrow());
     });
 }
 
@@ -81,7 +86,7 @@ async fn ask(kind: u8, url: &str, answer: &[u8]) {
     let pipeline = Pipeline::new(repository.clone());
     let volume = repository.volume("v");
     let window = Window::from_vec(vec![UNTOUCHED; WINDOW]);
-    match kind % 4 {
+    match kind % KINDS {
         0 => {
             let read = pipeline.read(&volume, 4096, &window, ASKED).await;
             let bytes = window.to_vec(WINDOW);
@@ -96,7 +101,7 @@ async fn ask(kind: u8, url: &str, answer: &[u8]) {
             let _ = pipeline.write(&volume, 4096, &window, ASKED, false).await;
             assert!(window.to_vec(WINDOW).iter().all(|byte| *byte == UNTOUCHED), "it was written");
         }
-        2 => {
+        LISTING => {
             for name in Volumes::new(repository).list().await.unwrap_or_default() {
                 assert_eq!(command::parse_volume(name.as_bytes()), Ok(&*name), "{name:?}");
             }
