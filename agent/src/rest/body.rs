@@ -10,12 +10,21 @@ use httparse::{Status, EMPTY_HEADER};
 
 /// Bounds the line before a chunk, and all trailers together.
 pub(crate) const MAX_FRAMING_BYTES: usize = 4 << 10;
+/// What the lines before all chunks of a body may hold beside sizes: chunks of a byte each, with
+/// long lines, would keep a worker busy for as long as the server likes.
+const MAX_EXTENSION_BYTES: usize = 16 << 10;
+/// The longest line with nothing but a size.
+const SIZE_LINE_BYTES: usize = 18;
 /// Trailers.
 const MAX_TRAILERS: usize = 64;
 
 /// What is still to come of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Body(Next);
+pub(crate) struct Body {
+    next: Next,
+    /// How much more the lines before chunks may hold beside sizes.
+    spare_bytes: usize,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
@@ -48,20 +57,24 @@ pub(crate) enum Step {
 
 impl Body {
     pub(crate) const fn of_length(length: u64) -> Self {
-        Self(Next::Data(length))
+        Self::new(Next::Data(length))
     }
 
     pub(crate) const fn chunked() -> Self {
-        Self(Next::ChunkSize)
+        Self::new(Next::ChunkSize)
     }
 
     pub(crate) const fn until_close() -> Self {
-        Self(Next::DataUntilClose)
+        Self::new(Next::DataUntilClose)
+    }
+
+    const fn new(next: Next) -> Self {
+        Self { next, spare_bytes: MAX_EXTENSION_BYTES }
     }
 
     /// The length of a body of which nothing has come, if it was announced.
     pub(crate) const fn announced(&self) -> Option<u64> {
-        match self.0 {
+        match self.next {
             Next::Data(length) => Some(length),
             _ => None,
         }
@@ -69,12 +82,12 @@ impl Body {
 
     /// Whether nothing but the connection's end says where it ends.
     pub(crate) const fn ends_with_connection(&self) -> bool {
-        matches!(self.0, Next::DataUntilClose)
+        matches!(self.next, Next::DataUntilClose)
     }
 
     /// How many of the next bytes are data for certain.
     pub(crate) const fn certain_data(&self) -> u64 {
-        match self.0 {
+        match self.next {
             Next::Data(left) | Next::Chunk(left) => left,
             _ => 0,
         }
@@ -82,7 +95,7 @@ impl Body {
 
     /// So many of the certain data were taken.
     pub(crate) fn took(&mut self, count: usize) {
-        self.0 = match self.0 {
+        self.next = match self.next {
             Next::Data(left) => Next::Data(left.saturating_sub(count as u64)),
             Next::Chunk(left) => match left.saturating_sub(count as u64) {
                 0 => Next::ChunkEnd,
@@ -97,7 +110,7 @@ impl Body {
     /// # Errors
     /// They cannot be part of such a body: why, for people.
     pub(crate) fn step(&mut self, bytes: &[u8]) -> Result<Step, &'static str> {
-        match self.0 {
+        match self.next {
             Next::Data(0) | Next::Nothing => Ok(Step::Over),
             _ if bytes.is_empty() => Ok(Step::More),
             Next::Data(left) | Next::Chunk(left) => {
@@ -128,7 +141,9 @@ impl Body {
         if line.iter().take(len.saturating_sub(1)).any(|byte| *byte == b'\n') {
             return Err(INVALID);
         }
-        self.0 = if size == 0 { Next::Trailers } else { Next::Chunk(size) };
+        let extension = len.saturating_sub(SIZE_LINE_BYTES);
+        self.spare_bytes = self.spare_bytes.checked_sub(extension).ok_or(INVALID)?;
+        self.next = if size == 0 { Next::Trailers } else { Next::Chunk(size) };
         Ok(Step::Framing(len))
     }
 
@@ -136,7 +151,7 @@ impl Body {
         match bytes {
             [b'\r'] => Ok(Step::More),
             [b'\r', b'\n', ..] => {
-                self.0 = Next::ChunkSize;
+                self.next = Next::ChunkSize;
                 Ok(Step::Framing(2))
             }
             _ => Err("a chunk that is longer than its size"),
@@ -149,7 +164,7 @@ impl Body {
         let mut room = [EMPTY_HEADER; MAX_TRAILERS];
         match httparse::parse_headers(lines, &mut room).map_err(|_| INVALID)? {
             Status::Complete((len, _)) => {
-                self.0 = Next::Nothing;
+                self.next = Next::Nothing;
                 Ok(Step::Framing(len))
             }
             Status::Partial if lines.len() == MAX_FRAMING_BYTES => Err(INVALID),

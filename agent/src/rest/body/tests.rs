@@ -163,6 +163,18 @@ fn data_may_be_taken_past_it() {
     assert_eq!(body.step(b""), Ok(Step::Over));
 }
 
+#[test]
+fn many_small_chunks_with_long_lines_are_refused() {
+    let chunks = |count: usize, extension: usize| {
+        let chunk = format!("1;{}\r\nx\r\n", "e".repeat(extension));
+        chunk.repeat(count) + "0\r\n\r\n"
+    };
+    assert!(whole(Body::chunked(), &chunks(20_000, 4)).over, "sizes with a little beside them");
+    assert!(whole(Body::chunked(), &chunks(16, 1000)).over);
+    let outcome = whole(Body::chunked(), &chunks(1000, 1000));
+    assert!(outcome.refused && outcome.taken < 20_000, "{}", outcome.taken);
+}
+
 fn kinds() -> impl Strategy<Value = Body> {
     prop_oneof![
         Just(Body::chunked()),
