@@ -155,6 +155,8 @@ async fn live(
         failures,
         log,
     });
+    // Before anything is taken: a command may have waited for this agent.
+    office.read_config()?;
     let mut control = ControlWorker::new(control.watch()?, channel, Rc::clone(&office));
     let view = Rc::new(View { office: Rc::clone(&office), clock, started });
 
@@ -187,11 +189,7 @@ async fn live(
 
 /// All that is done on this thread beside the control channel. Ends with the session alone.
 async fn serve(config: &Config, office: &Rc<Office>, view: Rc<View>) -> Ended {
-    let begun = async {
-        office.read_config()?;
-        office.devices.open_all().await
-    };
-    if let Err(ended) = begun.await {
+    if let Err(ended) = office.devices.open_all().await {
         return ended;
     }
     let socket = StatusSocket::bind(&config.socket);

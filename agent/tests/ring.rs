@@ -255,6 +255,25 @@ fn devices_that_were_there_before_the_agent_are_served() {
     agent.stop().expect("an end without error");
 }
 
+/// Commands wait in the module for the next agent, which gets them with its first look.
+#[test]
+fn a_command_that_waited_for_the_agent_finds_the_urls() {
+    let (_folder, _server, url) = playground();
+    let setup = start(1, &[&url]);
+    assert_eq!(setup.module.control(Op::Create, 1 << 20, b"v").status, 0);
+    setup.agent.stop().expect("an end without error");
+    // Which of its tasks an agent begins with is up to chance.
+    for _ in 0..16 {
+        let (replies, answers) = mpsc::channel();
+        setup.module.begin_control(Op::Stat, 0, b"v", &replies);
+        let config = RunningAgent::config(setup.folder.path());
+        let agent = RunningAgent::start(&setup.module, config);
+        let reply = wait(&answers);
+        assert_eq!(reply.status, 0, "{}", String::from_utf8_lossy(&reply.bytes));
+        agent.stop().expect("an end without error");
+    }
+}
+
 #[test]
 fn a_cancelled_operation_ends_with_eintr() {
     let (_listener, url) = tarpit();
