@@ -84,6 +84,7 @@ impl Enter {
 
     /// From a number; `None` if it is none.
     #[must_use]
+    #[cfg_attr(not(MODULE), expect(clippy::cast_possible_truncation, reason = "bounded first"))]
     pub const fn from_bits(bits: u64) -> Option<Self> {
         let poll = bits >> ENTER_POLL_SHIFT;
         let flags = bits & ((1 << ENTER_POLL_SHIFT) - 1);

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::contenders::{self, Target, PEERS};
-use super::jobs::{self, Shape, Timing};
+use super::jobs::{self, Shape};
 use super::{footprint, profile, server, Figure, Record};
 use crate::guest::{clean, process, Failed, TestResult};
 
@@ -27,12 +27,12 @@ pub enum Scope {
 }
 
 impl Scope {
-    fn timing(self, shape: Shape) -> Timing {
-        // Large requests get faster for a second or two, until sockets have their buffers.
-        if self == Self::Full || shape.is_large() {
-            jobs::FULL
-        } else {
-            jobs::QUICK
+    fn iops(self, shape: Shape, device: &Path) -> TestResult<f64> {
+        match self {
+            // Large requests get faster for a second or two, until sockets have their buffers.
+            _ if shape.is_large() => shape.iops(device, jobs::FULL),
+            Self::Full => shape.usual_iops(device, jobs::QUICK),
+            Self::Quick => shape.iops(device, jobs::QUICK),
         }
     }
 
@@ -120,7 +120,7 @@ impl Run {
     fn all(&mut self, contender: &str, device: &Path) -> TestResult {
         for shape in self.scope.jobs() {
             let name = format!("{contender}_{}_iops", shape.name);
-            match shape.iops(device, self.scope.timing(shape)) {
+            match self.scope.iops(shape, device) {
                 Ok(iops) => emit(&Record::Figure(Figure::new(name, iops, "1/s"))),
                 Err(why) => self.missing(&name, &why),
             }
