@@ -81,6 +81,8 @@ if [ -f "$ROOT/scripts/kernels/$KERNEL.config" ]; then
     MODULES_OF_KERNEL=$TREE/image/lib/modules/$RELEASE
     # It is slow, so that what takes long is not yet hung.
     COMMAND_LINE=(srb.hung=300)
+    # KASAN says the first time only what it finds, unless it is asked not to.
+    ! grep -qx CONFIG_KASAN=y "$TREE/include/config/auto.conf" || COMMAND_LINE+=(kasan_multi_shot)
 else
     RELEASE=$(cat "$SDK/kernel-packages/release")
     MODULES_OF_KERNEL=$SDK/kernel-packages/usr/lib/modules/$RELEASE
