@@ -1,20 +1,35 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What an agent asks of the control device, call by call.
 
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
 use nix::errno::Errno;
 use nix::sys::mman::MapFlags;
 use srb_proto::control::{
     ActiveUrl, Config, DeviceInfo, Hello, Join, ACTIVE_URL, CONFIG, DEVICE, ENTER, HELLO, JOIN,
+    LISTING_HEAD_BYTES,
 };
+use srb_proto::descriptor::{Completion, Submission};
 use srb_proto::layout::{Mapping, ABI_VERSION, CONTROL_WORKER, MAGIC};
 
 use super::{each_of_the_module, named, succeeded};
 use crate::guest::cases::io::hostile::control::Control;
-use crate::guest::cases::io::{leave, settle};
-use crate::guest::{Case, Device, Machine, TestResult};
+use crate::guest::cases::io::hostile::rings::{request, Queue};
+use crate::guest::cases::io::{join, leave, settle};
+use crate::guest::{process, Case, Device, Machine, TestResult};
+
+/// How long somebody who asks may wait for an answer.
+const ANSWER: Duration = Duration::from_secs(30);
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![named!(an_agent_begins_and_ends), named!(an_agent_asks), named!(memory_is_mapped)]
+    vec![
+        named!(an_agent_begins_and_ends),
+        named!(an_agent_asks),
+        named!(an_answer_is_taken),
+        named!(memory_is_mapped),
+    ]
 }
 
 /// A device whose agent has gone.
@@ -100,6 +115,32 @@ fn an_agent_asks() -> TestResult {
     let enter = Control::join(said.session, 1).or_else(|_| Control::join(said.session, 0))?;
     each_of_the_module("ENTER", |nth| succeeded(nth.during(|| enter.call(ENTER, 0))?).map(drop))?;
     drop((control, enter));
+    with_a_real_agent(machine, device)
+}
+
+/// The module makes a copy of an answer, for whoever waits for it.
+fn an_answer_is_taken() -> TestResult {
+    let (machine, device) = orphan()?;
+    let (control, said) = Control::begin()?;
+    let mut queue = Queue::new(&control, said.session, CONTROL_WORKER)?;
+    each_of_the_module("ENTER with an answer", |nth| {
+        // The agent itself could not ask.
+        let asked = thread::spawn(|| process::sh("cat /sys/class/srb/volumes", ANSWER));
+        let (queue, Submission { tag, generation, .. }) =
+            request(std::slice::from_mut(&mut queue))?;
+        // No volumes, and no names.
+        let len = LISTING_HEAD_BYTES;
+        queue.window(tag, len).iter().for_each(|word| word.store(0, Ordering::SeqCst));
+        let len = u32::try_from(len)?;
+        queue.answer(Completion { tag, generation, transient: false, status: 0, len })?;
+        assert_eq!(nth.during(|| queue.enter())?, Ok(1));
+        let listed = join(asked)?;
+        if !listed.status.success() {
+            assert!(listed.stderr.contains("Cannot allocate memory"), "{listed:?}");
+        }
+        Ok(())
+    })?;
+    drop((queue, control));
     with_a_real_agent(machine, device)
 }
 
