@@ -30,7 +30,8 @@ figures() {
     printf '  "passed": %d,\n  "failed": %d,\n  "skipped": %d,\n' "$(number passed)" \
         "$(number failed)" "$(number ignored)"
     printf '  "reports": %d,\n  "allocations_failed": {' "$(grep -acE "$REPORT" "$CONSOLE")"
-    sed -nE 's/^(.*): ([0-9]+) allocations$/    "\1": \2/p' "$LOG" | sed -e '1s/^/\n/' -e '$!s/$/,/'
+    sed -nE 's/^(test .* \.\.\. )?(.*): ([0-9]+) allocations$/    "\2": \3/p' "$LOG" |
+         sed -e '1s/^/\n/' -e '$!s/$/,/'
     printf '  }\n}\n'
 }
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use super::io::{leave, settle};
 use crate::guest::{clean, kmemleak, sysfs, Case, Machine, TestResult};
 
 const LOCKDEP: &str = "/proc/lockdep_stats";
@@ -35,7 +36,9 @@ fn locks_are_watched() -> TestResult {
 fn nothing_was_lost() -> TestResult {
     let machine = Machine::builder().start()?;
     machine.create("vol1", "1M")?;
-    machine.attach("vol1", "disk1")?.detach()?;
+    let device = machine.attach("vol1", "disk1")?;
+    settle()?;
+    leave(device)?;
     machine.destroy("vol1")?;
     drop(machine);
     crate::guest::process::kill_all(&["srb-agent"])?;
