@@ -205,3 +205,19 @@ const _: () = {
     assert!(size_of::<DeviceInfo>() == 320);
     assert!(size_of::<ActiveUrl>() == 16);
 };
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    extern crate std;
+
+    #[test]
+    fn a_listing_is_a_count_and_names() {
+        let total = 3u64.to_ne_bytes();
+        let whole = [&total[..], b"a\nbc\n"].concat();
+        assert_eq!(Listing::from_bytes(&whole), Some(Listing { total: 3, names: b"a\nbc\n" }));
+        assert_eq!(Listing::from_bytes(&total), Some(Listing { total: 3, names: b"" }));
+        assert_eq!(Listing::from_bytes(&total[..7]), None);
+    }
+}
