@@ -25,15 +25,10 @@ coverage_cargo() {
         "${PACKAGES[@]/#/--package=}" "$@"
 }
 
-# report TOOL...: llvm's tools, on what the tests left.
+# report PROGRAM...: what the tests of these programs left becomes one file, all.lcov.
 report() {
-    inside "$CACHE/$(sdk_name)" "$ROOT:/src:ro" "$OUTSIDE:$INSIDE" -- sh -c '
-        cd "$1" && shift && find profiles -name "*.profraw" >profiles.list &&
-        llvm-profdata merge --sparse --failure-mode=warn \
-            --input-files=profiles.list --output=all.profdata &&
-        for program; do set -- "$@" --object "$program"; shift; done &&
-        llvm-cov export --format=lcov --instr-profile=all.profdata "$@" >all.lcov' \
-        report "$INSIDE" "$@"
+    inside "$CACHE/$(sdk_name)" "$ROOT:/src:ro" "$CACHE/$(userspace_name):/target" -- \
+        sh /src/scripts/coverage-inside.sh "$INSIDE" "$@"
 }
 
 sources() {
