@@ -40,6 +40,6 @@ mkdir -p "${OUT%/*}"
 step "mutants, tests beside the code" mutants -- --lib
 [ ! -s "$OUT/missed.txt" ] || step "mutants, all tests" mutants --iterate -- --lib --tests
 LEFT=$(unexplained)
-say "$(count caught) caught, $(count timeout) that never end, $(count unviable) that do not build," \
+say "$(count caught) caught, $(count timeout) that never end, $(count unviable) not built," \
     "$(count missed) that no test notices"
 [ -z "$LEFT" ] || die "not explained in docs/mutants.md:"$'\n'"$LEFT"
