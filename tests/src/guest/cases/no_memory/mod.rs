@@ -44,9 +44,10 @@ const QUIET: [&str; 8] = [
 ];
 
 /// What the kernel's own functions say when they are the ones that had no memory.
-const ALLOWED: [&str; 5] = [
+const ALLOWED: [&str; 6] = [
     "(error: -12 parent: ",
     "kobject: can not set name properly!",
+    "kmemleak: Cannot allocate a scan area, scanning the full object",
     "debugfs: out of free dentries, can not create",
     "a rescuer for wq \"srb\"",
     "kthread for wq \"srb\": -12",
