@@ -42,6 +42,14 @@ test-faults: ## fault campaigns in full, in VMs (FAULTS=CAMPAIGN, SEED=, ROUNDS=
 fuzz: ## each fuzz target for ten minutes (SECS=, TARGET=)
 	scripts/fuzz.sh $(or $(SECS),600) $(TARGET)
 
+.PHONY: coverage
+coverage: ## which lines and branches the host's tests run; writes target/results (root)
+	scripts/coverage.sh
+
+.PHONY: mutants
+mutants: ## small changes to ring, parsers and retry logic that no test notices (FILES=GLOB)
+	scripts/mutants.sh $(FILES)
+
 .PHONY: sim
 sim: ## the agent in simulated time, each seed with its own faults and deaths (SEEDS=, FIRST=)
 	SRB_SIM_SEEDS=$(or $(SEEDS),1000) SRB_SIM_FIRST=$(or $(FIRST),0) \

@@ -23,6 +23,7 @@ use crate::{
     urls,
 };
 use kernel::{
+    alloc::flags::__GFP_NOWARN,
     prelude::*,
     sync::{Arc, SetOnce},
     transmute::{AsBytes, FromBytes},
@@ -214,7 +215,7 @@ impl Handle {
     fn config(&self, at: UserPtr) -> Result {
         self.owned_session()?;
         let mut config: Config = read(at)?;
-        let mut text = KVVec::with_capacity(URLS_CAPACITY, GFP_KERNEL)?;
+        let mut text = KVVec::with_capacity(URLS_CAPACITY, GFP_KERNEL | __GFP_NOWARN)?;
         let mut pushed = Ok(());
         (config.version, config.fit_urls) = urls::for_each(|url| {
             pushed = text

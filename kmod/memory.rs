@@ -33,7 +33,7 @@ use crate::{
 };
 use core::mem::offset_of;
 use kernel::{
-    alloc::{allocator::Vmalloc, Flags},
+    alloc::{allocator::Vmalloc, flags::__GFP_NOWARN, Flags},
     new_mutex,
     prelude::*,
     sync::{
@@ -116,8 +116,9 @@ impl Memory {
         head_bytes: usize,
         space: AddressSpace,
     ) -> Result<Arc<Self>> {
-        let mut head =
-            Vec::<u64, Vmalloc>::from_elem(0, head_bytes / size_of::<u64>(), GFP_KERNEL)?;
+        // Without the kernel's stack in the log: who asked is told.
+        let flags = GFP_KERNEL | __GFP_NOWARN;
+        let mut head = Vec::<u64, Vmalloc>::from_elem(0, head_bytes / size_of::<u64>(), flags)?;
         let words = head.as_mut_ptr().cast::<SharedWord>().cast_const();
         let depth = geometry.map_or(0, |geometry| geometry.depth as usize);
         let mut windows = KVec::with_capacity(depth, GFP_KERNEL)?;

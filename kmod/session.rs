@@ -30,7 +30,7 @@ use crate::{
     registry,
 };
 use kernel::{
-    alloc::allocator::KVmalloc,
+    alloc::{allocator::KVmalloc, flags::__GFP_NOWARN},
     impl_has_work, new_poll_condvar, new_spinlock, new_work,
     prelude::*,
     sync::{
@@ -74,7 +74,7 @@ pub(crate) struct Worker {
 impl Worker {
     fn new(number: u32, devices: usize, space: AddressSpace) -> Result<Pin<KBox<Self>>> {
         let memory = Memory::doorbell(number, space)?;
-        let mut channels = Vec::<_, KVmalloc>::with_capacity(devices, GFP_KERNEL)?;
+        let mut channels = Vec::<_, KVmalloc>::with_capacity(devices, GFP_KERNEL | __GFP_NOWARN)?;
         for _ in 0..devices {
             channels.push(None, GFP_KERNEL)?;
         }

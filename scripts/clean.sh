@@ -10,7 +10,7 @@ if [ "${1:-}" = all ]; then
     # Nothing is ever mounted there outside a build's own namespace.
     rm -rf --one-file-system "${CACHE:?}"
 else
-    rm -rf "${CACHE:?}/userspace-$(key "$ROOT" "$(sdk_name)")"
+    rm -rf "${CACHE:?}/$(userspace_name)"
     for KERNEL in "${KERNELS[@]}"; do
         rm -rf "${CACHE:?}/module-$(key "$ROOT" "$(kernel_name)")"{,-clippy} \
             "$CACHE/payload-$(key "$ROOT" "$KERNEL")"

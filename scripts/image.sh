@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 # Makes what QEMU boots, shared read-only by all runs: root.img (the rootfs tree with the kernel's
-# modules), initrd.img (just enough to mount it), vmlinuz, and words for its command line. Prints
-# the folder's path.
+# modules), initrd.img (just enough to mount it), vmlinuz, words for its command line, and what its
+# processors must look like. Prints the folder's path.
 . "$(dirname "$0")/lib.sh"
 
 # The modules that the initramfs loads: the root disk, its file system, and the overlay that makes
@@ -58,6 +58,7 @@ fill_image() {
     make_initrd "$out/initrd" "$out/initrd.img" "$tree"
     cp "$MODULES_OF_KERNEL/vmlinuz" "$out/vmlinuz"
     echo "${COMMAND_LINE[*]}" >"$out/cmdline"
+    [ -z "$TOPOLOGY" ] || echo "$TOPOLOGY" >"$out/topology"
     # Read-only for ever: neither a journal nor room to grow.
     mke2fs -q -t ext4 -O ^has_journal,^metadata_csum -m 0 -d "$tree" "$out/root.img" \
         "$(($(du -sm "$tree" | cut -f1) * 12 / 10 + 64))M"
@@ -75,12 +76,17 @@ wait $!
 SDK=$CACHE/$(sdk_name)
 TREE=$CACHE/$(kernel_name)
 COMMAND_LINE=()
+TOPOLOGY=
 if [ -f "$ROOT/scripts/kernels/$KERNEL.config" ]; then
     "$ROOT/scripts/kernel.sh"
     RELEASE=$(cat "$TREE/image/release")
     MODULES_OF_KERNEL=$TREE/image/lib/modules/$RELEASE
     # It is slow, so that what takes long is not yet hung.
     COMMAND_LINE=(srb.hung=300)
+    # It has no ACPI, and the firmware's other table lists one processor for each package.
+    TOPOLOGY=cores=1,threads=1
+    # KASAN says the first time only what it finds, unless it is asked not to.
+    ! grep -qx CONFIG_KASAN=y "$TREE/include/config/auto.conf" || COMMAND_LINE+=(kasan_multi_shot)
 else
     RELEASE=$(cat "$SDK/kernel-packages/release")
     MODULES_OF_KERNEL=$SDK/kernel-packages/usr/lib/modules/$RELEASE

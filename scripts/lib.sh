@@ -187,6 +187,10 @@ image_name() {
     echo "image-$(cd "$ROOT" && key scripts/image.sh tests/guest/initramfs "$(rootfs_name)" \
         "$(kernel_name)")"
 }
+# Where the sdk's cargo builds the programs of this checkout.
+userspace_name() {
+    echo "userspace-$(key "$ROOT" "$(sdk_name)")"
+}
 # Where the module of the checkout $1 lies once it is built.
 module_path() {
     if [ "$KERNEL" = trixie-backports ]; then

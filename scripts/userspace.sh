@@ -34,7 +34,7 @@ need_cargo
 SDK=$CACHE/$(sdk_name)
 VENDOR=vendor-$(key "$ROOT/Cargo.lock")
 cached "$VENDOR" make_vendor
-TARGET=$CACHE/userspace-$(key "$ROOT" "$(sdk_name)")
+TARGET=$CACHE/$(userspace_name)
 mkdir -p "$TARGET"
 
 exec 9>"$CACHE/locks/$(basename "$TARGET")"

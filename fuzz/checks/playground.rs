@@ -3,7 +3,7 @@
 //! run these, and so does `playground/tests/hostile.rs` on the seeds and on random bytes.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 use std::sync::OnceLock;
@@ -17,6 +17,8 @@ const BOUND: Duration = Duration::from_secs(5);
 const OUTSIDE: &str = "outside";
 /// The request of a client that does nothing wrong.
 const NEXT: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+/// Bytes of an answer after which the client hangs up: a volume may be as large as it likes.
+const ENOUGH: u64 = 1 << 20;
 /// Volumes that inputs have made are removed when there are so many.
 const MANY: usize = 50;
 
@@ -36,7 +38,7 @@ fn server() -> &'static Server {
     })
 }
 
-/// Sends bytes, and with `ends` that no more come; returns all that comes back.
+/// Sends bytes, and with `ends` that no more come; returns all that comes back, or [`ENOUGH`].
 fn exchange(address: &str, bytes: &[u8], ends: bool) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).expect("it listens");
     stream.set_read_timeout(Some(BOUND)).expect("a time-out");
@@ -46,8 +48,8 @@ fn exchange(address: &str, bytes: &[u8], ends: bool) -> Vec<u8> {
         let _ = stream.shutdown(Shutdown::Write);
     }
     let mut answer = Vec::new();
-    match stream.read_to_end(&mut answer) {
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+    match stream.take(ENOUGH).read_to_end(&mut answer) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {
             panic!("neither an answer nor the end after {BOUND:?}: {answer:?}")
         }
         // A reset is an end, too.
@@ -70,7 +72,15 @@ pub(crate) fn requests(data: &[u8]) {
     let data = folder.path().join("data");
     let made = names(&data);
     if made.len() > MANY {
-        made.iter().for_each(|name| fs::remove_file(data.join(name)).expect("a file"));
+        made.iter().for_each(|name| remove(&data.join(name)));
+    }
+}
+
+/// An upload that was cut off may remove its file first.
+fn remove(file: &Path) {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != ErrorKind::NotFound => panic!("{}: {error}", file.display()),
+        _ => {}
     }
 }
 

@@ -146,6 +146,28 @@ mod tests {
 
     extern crate std;
 
+    /// What is told to people is told apart.
+    pub(super) fn expect_sentences<const N: usize>(reasons: [&str; N]) {
+        for (at, reason) in reasons.iter().enumerate() {
+            assert!(reason.contains(' '), "{reason}");
+            assert!(!reasons[..at].contains(reason), "{reason}");
+        }
+    }
+
+    #[test]
+    fn each_refusal_has_a_sentence_of_its_own() {
+        use CommandError::{Empty, ExtraWord, MissingWord, Name, NotUtf8, Size, UnknownWord};
+        use NameError::{Character, Control, Dots, Slash, TooLong};
+        use SizeError::{Malformed, TooLarge, Unaligned, Zero};
+        let words = [Empty, ExtraWord, MissingWord, UnknownWord, NotUtf8];
+        let names = [NameError::Empty, TooLong, Slash, Dots, Control, Character].map(Name);
+        let sizes = [Malformed, Zero, TooLarge, Unaligned].map(Size);
+        let mut reasons = [""; 15];
+        let all = words.into_iter().chain(names).chain(sizes);
+        all.zip(&mut reasons).for_each(|(error, reason)| *reason = error.reason());
+        expect_sentences(reasons);
+    }
+
     #[test]
     fn commands_as_the_manual_writes_them() {
         assert_eq!(parse_volume_and_size(b"vol1 10G\n"), Ok(("vol1", 10 << 30)));

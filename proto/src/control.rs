@@ -248,6 +248,17 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    extern crate std;
+
+    #[test]
+    fn a_listing_is_a_count_and_names() {
+        let total = 3u64.to_ne_bytes();
+        let whole = [&total[..], b"a\nbc\n"].concat();
+        assert_eq!(Listing::from_bytes(&whole), Some(Listing { total: 3, names: b"a\nbc\n" }));
+        assert_eq!(Listing::from_bytes(&total), Some(Listing { total: 3, names: b"" }));
+        assert_eq!(Listing::from_bytes(&total[..7]), None);
+    }
+
     proptest! {
         #[test]
         fn what_enter_is_told_is_what_was_said(wait: bool, poll_usecs in 0..=MAX_POLL_USECS) {

@@ -269,6 +269,30 @@ mod tests {
     }
 
     #[test]
+    fn every_op_is_known_by_its_number() {
+        use Op::{Cancel, Close, Create, Destroy, Extend, List, Open, Read, Stat, Write};
+        for op in [Read, Write, List, Stat, Create, Extend, Destroy, Open, Close, Cancel] {
+            assert_eq!(Op::from_number(op as u8), Some(op));
+        }
+    }
+
+    #[test]
+    fn a_status_is_0_or_an_errno_of_the_kernels_range() {
+        for (status, valid) in [(0, true), (1, false), (-1, true), (-4095, true), (-4096, false)] {
+            let (tag, generation) = (Tag(0), Generation(0));
+            let completion = Completion { tag, generation, transient: false, status, len: 0 };
+            assert_eq!(completion.status_is_valid(), valid, "{status}");
+        }
+    }
+
+    #[test]
+    fn tags_are_places_and_generations_go_round() {
+        assert_eq!([0, 7, u16::MAX].map(|tag| Tag(tag).index()), [0, 7, 65_535]);
+        assert_eq!(Generation(7).next(), Generation(8));
+        assert_eq!(Generation(u32::MAX).next(), Generation(0));
+    }
+
+    #[test]
     fn unknown_flags_and_ops_are_refused() {
         assert_eq!(Submission::from_words([3 << 16, 0, 0]), Err(BadSubmission::Op(3)));
         assert_eq!(Submission::from_words([1 << 16 | 2 << 24, 0, 0]), Err(BadSubmission::Flags(2)));

@@ -199,10 +199,13 @@ mod tests {
     fn a_sleeper_is_woken_once_and_does_not_sleep_over_work() {
         let (memory, flag) = (Memory::new(), AtomicU64::new(0));
         let sleeper = Sleeper::new(&flag);
-        assert!(!sleeper.must_wake());
-        assert!(sleeper.prepare(&memory.set()));
+        assert!(!sleeper.must_wake() && !sleeper.is_asleep());
+        assert!(sleeper.prepare(&memory.set()) && sleeper.is_asleep());
         assert!(sleeper.must_wake());
-        assert!(!sleeper.must_wake());
+        assert!(!sleeper.must_wake() && !sleeper.is_asleep());
+        assert!(sleeper.prepare(&memory.set()));
+        sleeper.awake();
+        assert!(!sleeper.must_wake(), "it woke by itself");
         memory.set().insert(3);
         assert!(!sleeper.prepare(&memory.set()));
         assert!(!sleeper.must_wake());

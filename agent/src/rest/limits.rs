@@ -120,6 +120,7 @@ mod tests {
         tokio::time::advance(secs(3)).await;
         assert!(cut.cut_it_short() && cut.answer().is_zero() && !whole.cut_it_short());
         assert_eq!(Limits::of_another(&settings, Duration::from_millis(99)), None);
+        assert!(Limits::of_another(&settings, LEAST_TRY).is_some());
     }
 
     #[test]

@@ -97,6 +97,24 @@ mod tests {
         assert_eq!((list.len(), list.0.capacity() <= KEPT), (0, true));
     }
 
+    #[test]
+    fn only_the_nearest_half_is_joined_and_only_when_there_is_no_room() {
+        let (mut list, now) = (Settling::default(), Instant::now());
+        let until = now + Duration::from_secs(1);
+        // Each gap is one byte longer than the one before.
+        let place = |n: u64| n * 10 + n * (n + 1) / 2;
+        let most = MOST as u64;
+        (0..most).for_each(|n| list.hold(place(n)..place(n) + 10, until));
+        assert_eq!(list.len(), MOST);
+        list.hold(0..10, until);
+        assert_eq!(list.len(), MOST, "it was held already");
+        list.hold(place(most)..place(most) + 10, until);
+        assert_eq!(list.len(), MOST / 2);
+        let gap = |n: u64| place(n) + 10..place(n + 1);
+        assert_eq!(list.until(&gap(most / 2 - 1)), Some(until));
+        assert_eq!(list.until(&gap(most / 2 + 1)), None);
+    }
+
     proptest! {
         /// Against a list without bounds: nothing is held for a shorter time, and never for longer
         /// than the last one.

@@ -124,6 +124,13 @@ mod tests {
         }
     }
 
+    #[test]
+    fn each_refusal_has_a_sentence_of_its_own() {
+        super::super::tests::expect_sentences(
+            [PolicyError::Unknown, PolicyError::Seconds].map(PolicyError::reason),
+        );
+    }
+
     proptest! {
         #[test]
         fn every_policy_survives(secs in -2i64..100_000) {

@@ -99,6 +99,7 @@ mod tests {
             ("0", SizeError::Zero),
             ("0G", SizeError::Zero),
             ("511", SizeError::Unaligned),
+            ("9223372036854775807", SizeError::Unaligned),
             ("99999999999G", SizeError::TooLarge),
             ("9223372036854775808", SizeError::TooLarge),
             ("18446744073709551616", SizeError::TooLarge),

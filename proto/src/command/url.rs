@@ -292,6 +292,11 @@ mod tests {
             ("http://[2001:DB8::1]", "http://[2001:db8::1]"),
             ("http://h/a%20b", "http://h/a%20b"),
             ("http://h:65535", "http://h:65535"),
+            ("http://h:10000", "http://h:10000"),
+            ("http://h:1000", "http://h:1000"),
+            ("http://h:10", "http://h:10"),
+            ("http://h:9", "http://h:9"),
+            ("http://a_b.c-d./", "http://a_b.c-d."),
             ("null:", "null:"),
             ("NULL:10G", "null:10g"),
         ] {
@@ -310,6 +315,8 @@ mod tests {
             ("http:///x", UrlError::Host),
             ("http://a..b", UrlError::Host),
             ("http://-a", UrlError::Host),
+            ("http://a-.b", UrlError::Host),
+            ("http://a~b", UrlError::Host),
             ("http://a b", UrlError::Host),
             ("http://256.1.1.1", UrlError::Host),
             ("http://1.2.3", UrlError::Host),
@@ -336,6 +343,24 @@ mod tests {
         let long = format!("http://h/{}", "x".repeat(MAX_URL_BYTES - 9));
         assert_eq!(canonical(&long).as_deref(), Ok(&*long));
         assert_eq!(canonical(&format!("{long}x")), Err(UrlError::TooLong));
+    }
+
+    #[test]
+    fn a_host_may_have_253_bytes_and_labels_of_63() {
+        let label = "x".repeat(63);
+        let longest = [&*label, &label, &label, &label[..61]].join(".");
+        assert_eq!(longest.len(), 253);
+        assert_eq!(canonical(&format!("http://{longest}")), Ok(format!("http://{longest}")));
+        assert_eq!(canonical(&format!("http://{longest}x")), Err(UrlError::Host));
+        assert_eq!(canonical(&format!("http://{label}x.y")), Err(UrlError::Host));
+    }
+
+    #[test]
+    fn each_refusal_has_a_sentence_of_its_own() {
+        use UrlError::{Extra, Host, NullSize, Path, Port, Scheme, TooLong};
+        super::super::tests::expect_sentences(
+            [Scheme, TooLong, Host, Port, Path, Extra, NullSize].map(UrlError::reason),
+        );
     }
 
     #[test]

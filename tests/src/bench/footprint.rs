@@ -148,8 +148,7 @@ pub(super) fn scale(machine: &mut Machine) -> TestResult<Vec<Figure>> {
     Ok(figures)
 }
 
-/// What an idle connection costs the agent and the kernel: of as many as a device may have, less
-/// the first.
+/// What an idle connection costs the agent: of as many as a device may have, less the first.
 pub(super) fn connections(machine: &mut Machine, device: &Device) -> TestResult<Vec<Figure>> {
     let load = |depth: u32| {
         let job = Fio::new(&device.path(), "randread", "4k").option("iodepth", depth);
@@ -163,18 +162,17 @@ pub(super) fn connections(machine: &mut Machine, device: &Device) -> TestResult<
         }
     };
     load(1)?;
-    let (before, first) = (Memory::now(machine)?, sockets()?);
+    let (before, first) = (rss_kib(machine)?, sockets()?);
     load(32)?;
-    let (after, all) = (Memory::now(machine)?, sockets()?);
+    let (after, all) = (rss_kib(machine)?, sockets()?);
     // Both ends are on this machine.
-    let (ends, more) = (all - first, (all - first) / 2.0);
+    let more = (all - first) / 2.0;
     if more < 8.0 {
         return Err(format!("{first} sockets, then {all}: too few to tell").into());
     }
     Ok(vec![
         Figure::new("connections_opened", more, "connections"),
-        Figure::new("connection_agent_kib", (after.agent - before.agent) / more, "KiB"),
-        Figure::new("connection_kernel_kib", (after.slab() - before.slab()) / ends, "KiB"),
+        Figure::new("connection_agent_kib", (after - before) / more, "KiB"),
     ])
 }
 
@@ -236,11 +234,6 @@ impl Memory {
             *part = kib(&text, line)?;
         }
         Ok(Self { parts, agent: rss_kib(machine)?, available: kib(&text, "MemAvailable:")? })
-    }
-
-    /// That the kernel cannot have back.
-    fn slab(&self) -> f64 {
-        self.parts[0]
     }
 
     /// What each of the devices has taken since then.

@@ -19,7 +19,7 @@ const WARNING: u32 = 4;
 const FACILITIES: [u32; 2] = [0, 1];
 
 /// Signs of trouble whatever their priority.
-const SIGNS: [&str; 18] = [
+const SIGNS: [&str; 22] = [
     "WARNING:",
     "BUG:",
     "BUG at",
@@ -31,11 +31,15 @@ const SIGNS: [&str; 18] = [
     "hung task",
     "hung_task",
     "unreferenced object",
+    "suspected memory leaks",
+    "memory leak detector disabled",
+    "ODEBUG",
     "lockdep",
     "INFO: rcu",
     "soft lockup",
     "general protection",
     "KASAN",
+    "KCSAN",
     "UBSAN",
     "refcount_t",
 ];
@@ -149,6 +153,8 @@ mod tests {
         assert!(finding("6,1,1,-;WARNING: possible circular locking dependency detected"));
         assert!(finding("6,1,1,-;INFO: rcu_preempt detected stalls"));
         assert!(finding("12,1,1,-;written by a process"));
+        assert!(finding("6,1,1,-;kmemleak: 1 new suspected memory leaks (see /sys/kernel/debug)"));
+        assert!(finding("6,1,1,-;kmemleak: Kernel memory leak detector disabled"));
     }
 
     #[test]

@@ -176,7 +176,11 @@ pub fn run(cases: Vec<Case>) -> Conclusion {
                 println!("SKIP: {}: {reason}", case.name);
                 Ok(Completion::ignored_with(reason))
             }
-            None => case.execute().map(|()| Completion::Completed),
+            // Now as well as at the end: a long run may be cut off.
+            None => case
+                .execute()
+                .inspect_err(|why| eprintln!("{}", machine::message(why)))
+                .map(|()| Completion::Completed),
         })
     });
     libtest_mimic::run(&arguments, trials.collect())

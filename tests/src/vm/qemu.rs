@@ -127,7 +127,7 @@ fn arguments(options: &Options, accel: Accel, dir: &RunDir) -> Vec<OsString> {
     let mut list = Arguments(Vec::new());
     list.plain(&["-machine", "q35", "-nodefaults", "-no-user-config", "-display", "none"]);
     list.plain(&["-no-reboot", "-m", &options.memory_mib.to_string()]);
-    list.plain(&["-smp", &options.cpus.to_string()]);
+    list.plain(&["-smp", &processors(options)]);
     list.plain(accel.arguments());
     list.0.push("-kernel".into());
     list.0.push(options.image.join("vmlinuz").into());
@@ -154,6 +154,15 @@ fn arguments(options: &Options, accel: Accel, dir: &RunDir) -> Vec<OsString> {
     list.path("-chardev", "file,id=status,path=", &dir.path("status"), "");
     list.plain(&["-device", "virtserialport,chardev=status,name=srb.status"]);
     list.0
+}
+
+/// How many processors there are, and how they are arranged if the image's kernel cares.
+fn processors(options: &Options) -> String {
+    let cpus = options.cpus;
+    match std::fs::read_to_string(options.image.join("topology")) {
+        Ok(topology) => format!("{cpus},sockets={cpus},{}", topology.trim()),
+        Err(_) => cpus.to_string(),
+    }
 }
 
 fn kernel_command_line(options: &Options) -> String {

@@ -1,20 +1,35 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What an agent asks of the control device, call by call.
 
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
 use nix::errno::Errno;
 use nix::sys::mman::MapFlags;
 use srb_proto::control::{
     ActiveUrl, Config, DeviceInfo, Hello, Join, ACTIVE_URL, CONFIG, DEVICE, ENTER, HELLO, JOIN,
+    LISTING_HEAD_BYTES,
 };
+use srb_proto::descriptor::{Completion, Submission};
 use srb_proto::layout::{Mapping, ABI_VERSION, CONTROL_WORKER, MAGIC};
 
 use super::{each_of_the_module, named, succeeded};
 use crate::guest::cases::io::hostile::control::Control;
-use crate::guest::cases::io::{leave, settle};
-use crate::guest::{Case, Device, Machine, TestResult};
+use crate::guest::cases::io::hostile::rings::{request, Queue};
+use crate::guest::cases::io::{join, leave, settle};
+use crate::guest::{process, Case, Device, Machine, TestResult};
+
+/// How long somebody who asks may wait for an answer.
+const ANSWER: Duration = Duration::from_secs(30);
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![named!(an_agent_begins_and_ends), named!(an_agent_asks), named!(memory_is_mapped)]
+    vec![
+        named!(an_agent_begins_and_ends),
+        named!(an_agent_asks),
+        named!(an_answer_is_taken),
+        named!(memory_is_mapped),
+    ]
 }
 
 /// A device whose agent has gone.
@@ -70,17 +85,13 @@ fn an_agent_begins_and_ends() -> TestResult {
 
 fn an_agent_asks() -> TestResult {
     let (machine, device) = orphan()?;
-    let (control, said) = Control::begin()?;
-    let mut worker = 0;
     each_of_the_module("JOIN", |nth| {
+        let (_control, said) = Control::begin()?;
         let file = Control::open()?;
-        let mut join = Join { session: said.session, worker, reserved: 0 };
-        let outcome = nth.during(|| file.ioctl(JOIN, &mut join))?;
-        if succeeded(outcome)?.is_some() {
-            worker = CONTROL_WORKER;
-        }
-        Ok(())
+        let mut join = Join { session: said.session, worker: 0, reserved: 0 };
+        succeeded(nth.during(|| file.ioctl(JOIN, &mut join))?).map(drop)
     })?;
+    let (control, said) = Control::begin()?;
     let mut room = [0_u8; 4096];
     each_of_the_module("CONFIG", |nth| {
         let urls = room.as_mut_ptr() as u64;
@@ -97,9 +108,37 @@ fn an_agent_asks() -> TestResult {
         let mut active = ActiveUrl { version: config.version, index: 0, fit_urls: 0 };
         succeeded(nth.during(|| control.ioctl(ACTIVE_URL, &mut active))?).map(drop)
     })?;
-    let enter = Control::join(said.session, 1).or_else(|_| Control::join(said.session, 0))?;
-    each_of_the_module("ENTER", |nth| succeeded(nth.during(|| enter.call(ENTER, 0))?).map(drop))?;
+    let enter = Control::join(said.session, 0)?;
+    each_of_the_module("ENTER: nothing to do", |nth| {
+        succeeded(nth.during(|| enter.call(ENTER, 0))?).map(drop)
+    })?;
     drop((control, enter));
+    with_a_real_agent(machine, device)
+}
+
+/// The module makes a copy of an answer, for whoever waits for it.
+fn an_answer_is_taken() -> TestResult {
+    let (machine, device) = orphan()?;
+    let (control, said) = Control::begin()?;
+    let mut queue = Queue::new(&control, said.session, CONTROL_WORKER)?;
+    each_of_the_module("ENTER with an answer", |nth| {
+        // The agent itself could not ask.
+        let asked = thread::spawn(|| process::sh("cat /sys/class/srb/volumes", ANSWER));
+        let (queue, Submission { tag, generation, .. }) =
+            request(std::slice::from_mut(&mut queue))?;
+        // No volumes, and no names.
+        let len = LISTING_HEAD_BYTES;
+        queue.window(tag, len).iter().for_each(|word| word.store(0, Ordering::SeqCst));
+        let len = u32::try_from(len)?;
+        queue.answer(Completion { tag, generation, transient: false, status: 0, len })?;
+        assert_eq!(nth.during(|| queue.enter())?, Ok(1));
+        let listed = join(asked)?;
+        if !listed.status.success() {
+            assert!(listed.stderr.contains("Cannot allocate memory"), "{listed:?}");
+        }
+        Ok(())
+    })?;
+    drop((queue, control));
     with_a_real_agent(machine, device)
 }
 
@@ -107,17 +146,18 @@ fn memory_is_mapped() -> TestResult {
     let (machine, device) = orphan()?;
     let (control, said) = Control::begin()?;
     let channel = Mapping::Channel { device: 0, queue: said.queues - 1 };
-    for mapping in [channel, Mapping::Control, Mapping::Doorbell { worker: 0 }] {
-        each_of_the_module(&format!("mmap of {mapping:?}"), |nth| {
+    // Together: one page table may be enough for several.
+    each_of_the_module("mmap", |nth| {
+        for mapping in [channel, Mapping::Control, Mapping::Doorbell { worker: 0 }] {
             let shared = MapFlags::MAP_SHARED;
             let map = || control.map(mapping.offset(), mapping.bytes(), shared);
-            let Some(map) = succeeded(nth.during(map)?)? else { return Ok(()) };
+            let Some(map) = succeeded(nth.during(map)?)? else { continue };
             // The fault: a page that cannot be mapped now can be later.
             succeeded(nth.during(|| map.probe(0))?)?;
-            assert_eq!(map.probe(0), Ok(()));
-            Ok(())
-        })?;
-    }
+            assert_eq!(map.probe(0), Ok(()), "{mapping:?}");
+        }
+        Ok(())
+    })?;
     drop(control);
     with_a_real_agent(machine, device)
 }

@@ -173,7 +173,7 @@ fn files_are_read_and_written() -> TestResult {
 fn requests_succeed() -> TestResult {
     let machine = Machine::builder().start()?;
     machine.create("vol1", "1M")?;
-    for bytes in [REQUEST_BYTES, 1 << 20] {
+    for bytes in [REQUEST_BYTES, 4 * REQUEST_BYTES] {
         let mut value = 0;
         each_of_the_module(&format!("a write of {bytes} bytes and a read"), |nth| {
             // A new device's windows have no pages.

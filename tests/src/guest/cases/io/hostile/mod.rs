@@ -8,7 +8,7 @@
 
 pub(in crate::guest::cases) mod control;
 pub mod program;
-mod rings;
+pub(in crate::guest::cases) mod rings;
 pub(in crate::guest::cases) mod storm;
 mod wakeups;
 

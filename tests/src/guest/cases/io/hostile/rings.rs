@@ -38,7 +38,7 @@ pub(super) const SCENARIOS: [&str; 9] = [
 ];
 
 /// A channel with its worker's file and page.
-struct Queue {
+pub(in crate::guest::cases) struct Queue {
     file: Control,
     doorbell: Map,
     channel: Map,
@@ -50,7 +50,11 @@ struct Queue {
 }
 
 impl Queue {
-    fn new(control: &Control, session: u64, worker: u32) -> Result<Self, Errno> {
+    pub(in crate::guest::cases) fn new(
+        control: &Control,
+        session: u64,
+        worker: u32,
+    ) -> Result<Self, Errno> {
         let (mapping, geometry) = match worker {
             CONTROL_WORKER => (Mapping::Control, CONTROL),
             queue => (Mapping::Channel { device: 0, queue }, DATA),
@@ -89,7 +93,7 @@ impl Queue {
     }
 
     /// Puts an answer into the ring.
-    fn answer(&mut self, completion: Completion) -> TestResult {
+    pub(in crate::guest::cases) fn answer(&mut self, completion: Completion) -> TestResult {
         let mut completions = std::mem::take(&mut self.completions);
         let ring = self.completion_ring()?;
         completions.push(&ring, &completion.to_words());
@@ -98,8 +102,13 @@ impl Queue {
         Ok(())
     }
 
+    /// The words of a tag's window.
+    pub(in crate::guest::cases) fn window(&self, tag: Tag, bytes: usize) -> &[AtomicU64] {
+        self.channel.words(self.geometry.window_offset(tag.index()), bytes)
+    }
+
     /// Says that there are answers and has them looked at.
-    fn enter(&self) -> Result<i32, Errno> {
+    pub(in crate::guest::cases) fn enter(&self) -> Result<i32, Errno> {
         let summary = self.doorbell.word(offset_of!(DoorbellPage, complete_summary));
         let words = self.doorbell.words(offset_of!(DoorbellPage, complete_words), WORDS * 8);
         ReadySet::new(summary, words).insert(self.index);
@@ -117,7 +126,9 @@ fn begin() -> Result<(Control, Hello, Vec<Queue>), Errno> {
 }
 
 /// Waits for somebody's request; returns the queue that it came to.
-fn request(queues: &mut [Queue]) -> TestResult<(&mut Queue, Submission)> {
+pub(in crate::guest::cases) fn request(
+    queues: &mut [Queue],
+) -> TestResult<(&mut Queue, Submission)> {
     let began = Instant::now();
     while began.elapsed() < REQUEST {
         for at in 0..queues.len() {
