@@ -31,9 +31,10 @@ suite() {
     say "--- $title: $passed passed, $failed failed"
 }
 
-# count PATTERN: the sum of the first group over the summary lines, colours removed.
+# count PATTERN: the sum of the first group over the summary lines, colours removed. What nextest
+# shows of a failed test's own output is set in.
 count() {
-    sed -E 's/\x1b\[[0-9;]*m//g' "$OUTPUT" | { grep -E '^ *(Summary|test result:)' || true; } |
+    sed -E 's/\x1b\[[0-9;]*m//g' "$OUTPUT" | { grep -E '^( *Summary|test result:)' || true; } |
         { grep -oE "$1" || true; } | awk '{ sum += $1 } END { print sum + 0 }'
 }
 

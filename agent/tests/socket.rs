@@ -19,6 +19,7 @@ use srb_agent::status::{
 };
 use srb_playground::Playground;
 use srb_proto::descriptor::Op;
+use srb_proto::layout::ABI_VERSION;
 use tempfile::TempDir;
 
 fn ask(socket: &Path, method: &str, path: &str) -> (u16, String, String) {
@@ -71,7 +72,7 @@ fn the_status_tells_of_process_settings_urls_and_devices() {
     assert_eq!(module.read(disk, 0, 0, 8192).status, 0);
     let status: Status = read(agent.socket(), "/status");
     assert_eq!(status.agent.pid, std::process::id());
-    assert_eq!((status.agent.abi, status.agent.queues), (2, 2));
+    assert_eq!((status.agent.abi, status.agent.queues), (ABI_VERSION, 2));
     assert!(status.agent.session.is_some());
     assert_eq!((status.settings.nb_req_retries, status.settings.req_timeout_secs), (3, 5));
     assert_eq!(status.urls, read::<Urls>(agent.socket(), "/urls").urls);
