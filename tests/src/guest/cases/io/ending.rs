@@ -10,7 +10,7 @@ use super::disk::Disk;
 use super::proxy::Proxy;
 use super::{expect_within, in_flight, leave, settle, stop, timed, with_failing_requests};
 use crate::guest::wait::{wait_for, wait_until};
-use crate::guest::{clean, load_module, sysfs, Case, Device, Machine, TestResult};
+use crate::guest::{clean, load_module, process, sysfs, Case, Device, Machine, TestResult};
 
 /// The longest that a detach may take, in seconds.
 const BOUND: u64 = 15;
@@ -39,9 +39,31 @@ fn idle() -> TestResult<(Machine, Device)> {
     Ok((machine, device))
 }
 
+/// udev, which handles no event until this is dropped.
+struct UdevHeld;
+
+impl UdevHeld {
+    fn new() -> TestResult<Self> {
+        process::sh("udevadm control --stop-exec-queue", SOON)?.success()?;
+        Ok(Self)
+    }
+}
+
+impl Drop for UdevHeld {
+    fn drop(&mut self) {
+        let started = process::sh("udevadm control --start-exec-queue", SOON);
+        if let Err(why) = started.and_then(process::Output::success) {
+            println!("udev goes on holding events: {}", why.message().unwrap_or_default());
+        }
+    }
+}
+
 /// A machine whose server answers everything but requests for data, and a device that is scanned
 /// for partitions there.
 fn scanning() -> TestResult<(Machine, Proxy, Device)> {
+    // On a busy machine it may have the device open before the scan begins, and be somebody for
+    // whom detach is refused.
+    let _udev = UdevHeld::new()?;
     let machine = Machine::builder().without_urls().start()?;
     let proxy = Proxy::start(PORT)?;
     sysfs::command("add_urls", proxy.url())?;
