@@ -8,4 +8,7 @@ use libfuzzer_sys::fuzz_target;
 #[expect(dead_code, reason = "each target runs one of the checks")]
 mod checks;
 
-fuzz_target!(|data: &[u8]| checks::answers(data));
+#[path = "../checks/pipes.rs"]
+mod pipes;
+
+fuzz_target!(init: pipes::ignore_sigpipe(), |data: &[u8]| checks::answers(data));
