@@ -54,8 +54,9 @@ impl Fio {
     #[must_use]
     pub fn over_nbd(uri: &str, rw: &str, block: &str) -> Self {
         let job = Self { options: Vec::new() };
-        let job = job.option("name", "srb").option("uri", uri);
-        job.option("rw", rw).option("bs", block).option("ioengine", "nbd")
+        // An engine's own options are known after the engine is.
+        let job = job.option("name", "srb").option("ioengine", "nbd").option("uri", uri);
+        job.option("rw", rw).option("bs", block)
     }
 
     /// Sets any option of fio: `iodepth`, `size`, `runtime` (with `time_based`), `verify`...
