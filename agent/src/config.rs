@@ -58,7 +58,7 @@ struct Text {
     socket: PathBuf,
     log: Option<Level>,
     lock_memory: bool,
-    oom_score_adj: Adjustment,
+    oom_score_adj: Within<-1000, 1000>,
     drain_secs: u64,
     probe: bool,
     idle_connections: usize,
@@ -66,7 +66,7 @@ struct Text {
     read_choice: ReadChoice,
     hedge_reads_after_ms: Option<NonZeroU64>,
     settle_secs: u64,
-    poll_usecs: Polled,
+    poll_usecs: Within<0, { MAX_POLL_USECS as i32 }>,
 }
 
 impl Default for Text {
@@ -76,7 +76,7 @@ impl Default for Text {
             socket: DEFAULT_SOCKET.into(),
             log: None,
             lock_memory: true,
-            oom_score_adj: Adjustment(-1000),
+            oom_score_adj: Within(-1000),
             drain_secs: 2,
             probe: rest.probe,
             idle_connections: rest.idle_connections,
@@ -84,7 +84,7 @@ impl Default for Text {
             read_choice: rest.read_choice,
             hedge_reads_after_ms: None,
             settle_secs: rest.settle.as_secs(),
-            poll_usecs: Polled(50),
+            poll_usecs: Within(50),
         }
     }
 }
@@ -105,30 +105,17 @@ impl TryFrom<String> for Level {
     }
 }
 
-/// Microseconds, within the module's bound.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(try_from = "u32")]
-struct Polled(u32);
-
-impl TryFrom<u32> for Polled {
-    type Error = String;
-
-    fn try_from(usecs: u32) -> Result<Self, String> {
-        let valid = usecs <= MAX_POLL_USECS;
-        valid.then_some(Self(usecs)).ok_or_else(|| format!("{usecs} is above {MAX_POLL_USECS}"))
-    }
-}
-
+/// A number within bounds, both included.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "i32")]
-struct Adjustment(i32);
+struct Within<const LEAST: i32, const MOST: i32>(i32);
 
-impl TryFrom<i32> for Adjustment {
+impl<const LEAST: i32, const MOST: i32> TryFrom<i32> for Within<LEAST, MOST> {
     type Error = String;
 
     fn try_from(value: i32) -> Result<Self, String> {
-        let valid = (-1000..=1000).contains(&value);
-        valid.then_some(Self(value)).ok_or_else(|| format!("{value} is not from -1000 to 1000"))
+        let valid = (LEAST..=MOST).contains(&value);
+        valid.then_some(Self(value)).ok_or_else(|| format!("{value} is not from {LEAST} to {MOST}"))
     }
 }
 
@@ -212,7 +199,7 @@ impl Config {
             lock_memory: text.lock_memory,
             oom_score_adj: text.oom_score_adj.0,
             drain: Duration::from_secs(text.drain_secs),
-            poll_usecs: text.poll_usecs.0,
+            poll_usecs: text.poll_usecs.0.unsigned_abs(),
             rest: RestConfig {
                 probe: text.probe,
                 idle_connections: text.idle_connections,
@@ -282,7 +269,7 @@ mod tests {
             ("\nprobe\n", "key"),
             ("\nread_choice = 'random'\n", "expected `latency` or `order`"),
             ("\nhedge_reads_after_ms = 0\n", "nonzero"),
-            ("\npoll_usecs = 1001\n", "1001 is above 1000"),
+            ("\npoll_usecs = 1001\n", "1001 is not from 0 to 1000"),
         ] {
             let error = load(text).expect_err("invalid").to_string();
             assert!(error.contains("agent.toml"), "{error}");

@@ -36,14 +36,13 @@ pub const CONFIG: u32 = ioc(READ_WRITE, 3, size_of::<Config>());
 /// Reads one device: the first at or above `index`. Argument: [`DeviceInfo`]. ENOENT: there is
 /// none.
 pub const DEVICE: u32 = ioc(READ_WRITE, 4, size_of::<DeviceInfo>());
-/// Reaps what the agent has completed on the worker's channels; with [`ENTER_WAIT`] then sleeps
-/// until the worker is woken, which is for submissions that it may have taken already, or a signal
-/// comes (EINTR); not at all if the worker is not marked as asleep. Argument: [`Enter`], by value.
-/// Returns how many completions were applied.
+/// Reaps what the agent has completed on the worker's channels; then looks for submissions for as
+/// long as [`Enter::poll_usecs`] says; then, if [`Enter::wait`] says so, sleeps until the worker is
+/// woken, which is for submissions that it may have taken already, or a signal comes (EINTR); not
+/// at all if the worker is not marked as asleep. Argument: [`Enter`], by value. Returns how many
+/// completions were applied.
 ///
-/// EINVAL: the argument is none.
-///
-/// ESHUTDOWN: the session has ended: the agent was cut off, and its memory with it.
+/// EINVAL: the argument is none, or the file no worker's. ESHUTDOWN: the session has ended: the agent was cut off, and its memory with it.
 pub const ENTER: u32 = ioc(NONE, 5, 0);
 /// Says which URL requests go to now, so that `srb_urls` shows it first, and what is known of all
 /// of them. Argument: [`ActiveUrl`].
