@@ -30,6 +30,7 @@ pub(super) fn cases() -> Vec<Case> {
         named!("hostile", calls_that_make_no_sense_are_refused),
         named!("hostile", corrupt_rings_cost_their_session_and_nothing_else),
         named!("hostile", a_wake_up_without_work_ends_a_sleep),
+        named!("hostile", a_look_for_work_takes_as_long_as_it_was_told),
         named!("hostile", noise_on_all_that_is_shared_costs_sessions_and_nothing_else),
     ];
     cases.into_iter().map(with_failing_requests).collect()
@@ -111,8 +112,16 @@ fn corrupt_rings_cost_their_session_and_nothing_else() -> TestResult {
 }
 
 fn a_wake_up_without_work_ends_a_sleep() -> TestResult {
+    in_place_of_an_agent("wakeups")
+}
+
+fn a_look_for_work_takes_as_long_as_it_was_told() -> TestResult {
+    in_place_of_an_agent("looks")
+}
+
+fn in_place_of_an_agent(scenario: &str) -> TestResult {
     let machine = Machine::builder().without_agent().start()?;
-    let outcome = run("wakeups", 0);
+    let outcome = run(scenario, 0);
     drop(machine);
     outcome
 }

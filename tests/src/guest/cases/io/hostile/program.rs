@@ -36,6 +36,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
         "mappings" => mappings(),
         "noise" => rings::noise(seed),
         "wakeups" => wakeups::run(),
+        "looks" => wakeups::looks(),
         "storm" => storm::run(seed, operations),
         ring => rings::run(ring),
     };

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Wake-ups that find no work: somebody else has taken it, or the sleeper was awake already. Each
-//! must end the sleep that it meets, for the module wakes once for each mark.
+//! must end the sleep that it meets, for the module wakes once for each mark. And how long a worker
+//! looks for work before it sleeps.
 
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use srb_proto::control::{Enter, ENTER, ENTER_WAIT, MAX_POLL_USECS};
@@ -22,6 +23,8 @@ use crate::guest::TestResult;
 const WAKE_UP: Duration = Duration::from_secs(10);
 /// Wake-ups without work in each way to sleep.
 const WAKE_UPS: i64 = 30;
+/// Calls of which some at least have the processor to themselves.
+const LOOKS: usize = 100;
 
 /// The control worker, of which two threads believe that they are it: one sleeps, one takes.
 struct Worker {
@@ -53,13 +56,40 @@ const WAITS: [(&str, Wait); 3] = [
     ("poll", |file| if file.poll(WAKE_UP)? { Ok(()) } else { Err(Errno::ETIMEDOUT) }),
 ];
 
-pub(super) fn run() -> TestResult {
+/// A new session and its control worker, for whom there is no work.
+fn begin() -> TestResult<(Control, Worker)> {
     let (control, said) = Control::begin()?;
     let file = Control::join(said.session, CONTROL_WORKER)?;
     let page = control.map_all(Mapping::Doorbell { worker: CONTROL_WORKER })?;
     let worker = Worker { file, page };
     // What the module has announced to each new session.
     worker.work().take(|_| {});
+    Ok((control, worker))
+}
+
+/// ENTER looks for work as long as it was told where nobody else wants the processor, as in some
+/// of many calls; no longer where there is work, or where it was told not to.
+pub(super) fn looks() -> TestResult {
+    let (_control, worker) = begin()?;
+    let told = Duration::from_micros(MAX_POLL_USECS.into());
+    let took = |poll_usecs: u32| {
+        let began = Instant::now();
+        worker.file.call(ENTER, Enter { wait: false, poll_usecs }.to_bits())?;
+        Ok::<_, Errno>(began.elapsed())
+    };
+    let times = |poll_usecs| (0..LOOKS).map(|_| took(poll_usecs)).collect::<Result<Vec<_>, _>>();
+    let whole = times(MAX_POLL_USECS)?.into_iter().filter(|took| *took >= told).count();
+    assert!(whole >= LOOKS / 10, "it looked for so long {whole} times of {LOOKS}");
+    let shortest = times(0)?.into_iter().min();
+    assert!(shortest < Some(told), "it looked for {shortest:?} at least, and was told not to");
+    worker.work().insert(0);
+    let shortest = times(MAX_POLL_USECS)?.into_iter().min();
+    assert!(shortest < Some(told), "it looked for {shortest:?} at least, and there was work");
+    Ok(())
+}
+
+pub(super) fn run() -> TestResult {
+    let (_control, worker) = begin()?;
     for (name, wait) in WAITS {
         // Nobody is marked, so nobody would be woken.
         within(name, || wait(&worker.file))?;
