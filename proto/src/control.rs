@@ -42,7 +42,8 @@ pub const DEVICE: u32 = ioc(READ_WRITE, 4, size_of::<DeviceInfo>());
 /// at all if the worker is not marked as asleep. Argument: [`Enter`], by value. Returns how many
 /// completions were applied.
 ///
-/// EINVAL: the argument is none, or the file no worker's. ESHUTDOWN: the session has ended: the agent was cut off, and its memory with it.
+/// EINVAL: the argument is none, or the file no worker's. ESHUTDOWN: the session has ended: the
+/// agent was cut off, and its memory with it.
 pub const ENTER: u32 = ioc(NONE, 5, 0);
 /// Says which URL requests go to now, so that `srb_urls` shows it first, and what is known of all
 /// of them. Argument: [`ActiveUrl`].
