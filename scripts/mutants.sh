@@ -1,10 +1,20 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# Changes one thing after another in the code that .cargo/mutants.toml names, and sees whether a
-# test fails: first those beside the code, then, for what these let pass, all tests of the crate.
-# What no test notices is printed, unless docs/mutants.md says why it makes no difference.
+# Changes one thing after another in the code below, and sees whether a test fails: first those
+# beside the code, then, for what these let pass, all tests of the crate. What no test notices is
+# printed, unless docs/mutants.md says why it makes no difference.
 # usage: mutants.sh [FILE...]    without files: all; lists and logs go to target/mutants/mutants.out
 . "$(dirname "$0")/lib.sh"
+
+# What is tried out by hand badly, as it decides only when something goes wrong.
+EXAMINED=(
+    'proto/src/**/*.rs'
+    agent/src/errors.rs
+    agent/src/repository.rs
+    agent/src/repository/{fitness,health}.rs
+    agent/src/rest/{backoff,body,head,limits}.rs
+    agent/src/volume/{heritage,landing,limit,settling,unsettled}.rs
+)
 
 need_cargo
 host_tools git=git
@@ -16,6 +26,7 @@ export PATH=$TOOLS/bin:$PATH
 export CARGO_PROFILE_DEV_DEBUG=0
 command -v cargo-mutants >/dev/null ||
     step "cargo-mutants" cargo install --locked --quiet --root "$TOOLS" cargo-mutants
+[ $# != 0 ] || set -- "${EXAMINED[@]}"
 FILES=("${@/#/--file=}")
 
 # mutants OPTION... -- TESTS...: 2 and 3 say that some are left.

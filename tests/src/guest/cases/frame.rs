@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::guest::machine::message;
 use crate::guest::process::{run, sh, tasks, Daemon};
+use crate::guest::wait::patiently;
 use crate::guest::{clean, load_module, sysfs, Case, TestResult};
 
 const BOUND: Duration = Duration::from_secs(20);
@@ -77,12 +78,14 @@ fn left_module_is_unloaded() -> TestResult {
 }
 
 fn hanging_test_is_ended() -> TestResult {
-    let case = Case::new("inner", || {
-        std::thread::sleep(Duration::from_secs(3));
+    let bound = Duration::from_millis(500);
+    let case = Case::new("inner", move || {
+        std::thread::sleep(patiently(6 * bound));
         Ok(())
     });
-    let why = failure(case.bound(Duration::from_millis(500)))?;
-    assert!(why.contains("no end after 500ms; ended then"), "{why}");
+    let why = failure(case.bound(bound))?;
+    let expected = format!("no end after {:?}; ended then", patiently(bound));
+    assert!(why.contains(&expected), "{why}");
     Ok(())
 }
 
