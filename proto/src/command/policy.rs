@@ -125,6 +125,21 @@ mod tests {
     }
 
     #[test]
+    fn as_seconds_as_the_ring_carries_it() {
+        let pairs = [
+            (Policy::Fail, 0),
+            (Policy::Queue, -1),
+            (Policy::QueueFor(1), 1),
+            (Policy::QueueFor(MAX_QUEUE_SECS), 86_400),
+        ];
+        for (policy, secs) in pairs {
+            assert_eq!((policy.to_secs(), Policy::from_secs(secs)), (secs, policy));
+        }
+        assert_eq!(Policy::from_secs(i64::MIN), Policy::Queue);
+        assert_eq!(Policy::from_secs(i64::MAX), Policy::QueueFor(MAX_QUEUE_SECS));
+    }
+
+    #[test]
     fn each_refusal_has_a_sentence_of_its_own() {
         super::super::tests::expect_sentences(
             [PolicyError::Unknown, PolicyError::Seconds].map(PolicyError::reason),

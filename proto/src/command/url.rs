@@ -236,7 +236,8 @@ fn check_host_name(host: &[u8]) -> Result<(), UrlError> {
 }
 
 fn parse_port(digits: &[u8]) -> Result<u16, UrlError> {
-    if digits.is_empty() || digits.len() > 5 || !digits.iter().all(u8::is_ascii_digit) {
+    // `parse` would take a sign; and no digits at all it refuses as well.
+    if digits.len() > 5 || !digits.iter().all(u8::is_ascii_digit) {
         return Err(UrlError::Port);
     }
     let text = core::str::from_utf8(digits).map_err(|_| UrlError::Port)?;
@@ -305,6 +306,13 @@ mod tests {
     }
 
     #[test]
+    fn urls_are_equal_if_their_canonical_forms_are() {
+        let parse = |text: &str| RepositoryUrl::parse(text.as_bytes()).unwrap();
+        assert_eq!(parse("HTTP://Store:80/a/"), parse("http://store/a"));
+        assert_ne!(parse("http://store/a"), parse("http://store/b"));
+    }
+
+    #[test]
     fn refused() {
         for (url, error) in [
             ("", UrlError::Scheme),
@@ -327,6 +335,8 @@ mod tests {
             ("http://h:0", UrlError::Port),
             ("http://h:65536", UrlError::Port),
             ("http://h:8a", UrlError::Port),
+            ("http://h:+80", UrlError::Port),
+            ("http://h:000080", UrlError::Port),
             ("http://u:p@h", UrlError::Extra),
             ("http://h/?q", UrlError::Extra),
             ("http://h/#f", UrlError::Extra),
