@@ -251,6 +251,20 @@ mod tests {
     extern crate std;
 
     #[test]
+    fn the_numbers_are_those_of_the_kernels_macros() {
+        // _IOWR(0xb5, 1, struct of 48 bytes), and so on.
+        assert_eq!([HELLO, JOIN, CONFIG], [0xc030_b501, 0xc010_b502, 0xc030_b503]);
+        assert_eq!([DEVICE, ENTER, ACTIVE_URL], [0xc140_b504, 0xb505, 0xc010_b506]);
+    }
+
+    #[test]
+    fn the_longest_names_and_lists_have_room() {
+        // 32 URLs of 512 bytes with a newline each; 255 bytes and a zero.
+        assert_eq!(URLS_CAPACITY, 32 * 513);
+        assert_eq!(VOLUME_NAME_FIELD, 256);
+    }
+
+    #[test]
     fn a_listing_is_a_count_and_names() {
         let total = 3u64.to_ne_bytes();
         let whole = [&total[..], b"a\nbc\n"].concat();
