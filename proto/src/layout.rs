@@ -248,6 +248,29 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn rings_and_windows_begin_on_pages_of_their_own() {
+        // 4096 submissions of 24 bytes are 24 pages; as many completions of 16 bytes, 16.
+        let large = Geometry { depth: 4096, window_bytes: 8192 };
+        assert_eq!([large.submission_words(), large.completion_words()], [12_288, 8192]);
+        assert_eq!(large.completions_offset(), 25 * PAGE_BYTES);
+        assert_eq!([large.windows_offset(), large.head_pages()], [41 * PAGE_BYTES, 41]);
+        assert_eq!([large.window_offset(3), large.window_pages()], [47 * PAGE_BYTES, 2]);
+        assert_eq!(large.total_bytes(), (41 + 2 * 4096) * PAGE_BYTES);
+        // What does not fill a page takes one.
+        assert_eq!([DATA.head_pages(), CONTROL.head_pages()], [3, 3]);
+    }
+
+    #[test]
+    fn each_kind_of_mapping_has_offsets_of_its_own() {
+        assert_eq!(Mapping::Doorbell { worker: 2 }.offset(), 0x0100_0002_0000_0000);
+        assert_eq!(Mapping::Channel { device: 5, queue: 3 }.offset(), 0x0200_0503_0000_0000);
+        assert_eq!(Mapping::Control.offset(), 0x0300_0000_0000_0000);
+        assert_eq!(Mapping::Doorbell { worker: 2 }.bytes(), PAGE_BYTES);
+        assert_eq!(Mapping::Channel { device: 0, queue: 0 }.bytes(), (128 << 20) + 3 * PAGE_BYTES);
+        assert_eq!(Mapping::Control.bytes(), (2 << 20) + 3 * PAGE_BYTES);
+    }
+
     proptest! {
         #[test]
         fn each_offset_leads_back(device in 0..MAX_DEVICES as u32, queue in 0..MAX_QUEUES as u32) {
