@@ -29,7 +29,7 @@ command -v cargo-mutants >/dev/null ||
 [ $# != 0 ] || set -- "${EXAMINED[@]}"
 FILES=("${@/#/--file=}")
 
-# mutants OPTION... -- TESTS...: 2 and 3 say that some are left.
+# mutants OPTION...: 2 and 3 say that some are left.
 mutants() {
     local status=0
     cargo mutants --no-shuffle --jobs=1 --colors=never --output="${OUT%/*}" \
@@ -48,8 +48,9 @@ unexplained() {
 count() { wc -l <"$OUT/$1.txt"; }
 
 mkdir -p "${OUT%/*}"
-step "mutants, tests beside the code" mutants -- --lib
-[ ! -s "$OUT/missed.txt" ] || step "mutants, all tests" mutants --iterate -- --lib --tests
+step "mutants, tests beside the code" mutants --cargo-arg=--lib
+[ ! -s "$OUT/missed.txt" ] ||
+    step "mutants, all tests" mutants --iterate --cargo-arg=--lib --cargo-arg=--tests
 LEFT=$(unexplained)
 say "$(count caught) caught, $(count timeout) that never end, $(count unviable) not built," \
     "$(count missed) that no test notices"

@@ -188,9 +188,17 @@ impl Disk {
         // SAFETY: As above.
         unsafe { bindings::set_bit(bindings::GD_SUPPRESS_PART_SCAN as usize, state) };
         // SAFETY: As above; the groups are static.
-        to_result(unsafe {
+        let added = to_result(unsafe {
             bindings::device_add_disk(core::ptr::null_mut(), self.disk, sysfs::disk_groups())
-        })
+        });
+        // SAFETY: As above; the first partition is part of a disk.
+        let name = unsafe { (*(*self.disk).part0).bd_device.kobj.name };
+        match added {
+            // The callee does not look whether there was memory for the device's name, and then
+            // calls a device without one invalid.
+            Err(EINVAL) if name.is_null() => Err(ENOMEM),
+            added => added,
+        }
     }
 
     /// Looks for partitions; `holds` is told when the open mutex is held and when it is about to be

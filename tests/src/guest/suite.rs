@@ -12,7 +12,7 @@ use libtest_mimic::{Arguments, Completion, Conclusion, Trial};
 
 use super::kmsg::KernelLog;
 use super::wait::patiently;
-use super::{clean, machine, Failed, TestResult};
+use super::{clean, machine, races, Failed, TestResult};
 
 /// How long a test may take if it does not say so itself; TCG is slow.
 const BOUND: Duration = Duration::from_secs(120);
@@ -83,7 +83,7 @@ impl Case {
             wrong.push(machine::message(&why));
         }
         wrong.extend(clean::check());
-        let records = log.records()?;
+        let records = races::without_others(log.records()?);
         let findings = records.iter().filter(|record| record.is_finding());
         let findings: Vec<&str> = findings
             .map(|record| record.text.as_str())
