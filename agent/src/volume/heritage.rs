@@ -158,6 +158,25 @@ mod tests {
         }
     }
 
+    /// As the system tells it to everybody, in whole hundredths of a second.
+    fn uptime() -> Duration {
+        let text = std::fs::read_to_string("/proc/uptime").expect("readable");
+        let secs = text.split(' ').next().and_then(|secs| secs.parse().ok());
+        Duration::from_secs_f64(secs.expect("a number"))
+    }
+
+    #[test]
+    fn the_file_holds_milliseconds_since_the_boot() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("settling");
+        let earliest = uptime() + SETTLE;
+        Heritage::open(Some(&path)).extend(Instant::now() + SETTLE);
+        let latest = uptime() + SETTLE + AHEAD + Duration::from_millis(10);
+        let bytes = std::fs::read(path).expect("readable").try_into().expect("8 bytes");
+        let written = Duration::from_millis(u64::from_le_bytes(bytes));
+        assert!((earliest..=latest).contains(&written), "{written:?} of {earliest:?}, {latest:?}");
+    }
+
     #[test]
     fn what_an_agent_adds_does_not_hide_what_it_inherited() {
         let folder = tempfile::tempdir().expect("a folder");
