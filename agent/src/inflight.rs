@@ -82,3 +82,18 @@ fn reason(kind: ErrorKind, status: Option<u16>) -> String {
         None => words.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn what_failed_is_told_apart_in_a_few_words() {
+        let words: HashSet<String> =
+            ErrorKind::ALL.iter().map(|kind| reason(*kind, None)).collect();
+        assert_eq!(words.len(), ErrorKind::ALL.len());
+        assert!(words.iter().all(|words| (6..=30).contains(&words.len())), "{words:?}");
+        assert_eq!(reason(ErrorKind::ServerFailed, Some(503)), "server failed (503)");
+    }
+}

@@ -152,6 +152,38 @@ async fn no_more_requests_at_the_server_than_allowed() {
 }
 
 #[tokio::test]
+async fn the_time_that_a_request_waits_for_others_is_bounded() {
+    let server = Scripted::start(|_, _| vec![Do::Hang]).await;
+    let mut limits = settings(&[&server.url]);
+    limits.req_timeout = Duration::from_secs(1);
+    limits.thread_pool_size = 1;
+    limits.nb_req_retries = 0;
+    let repository = unprobed(limits);
+    let pipeline = Pipeline::new(repository.clone());
+    let volume = repository.volume("v");
+    let start = Instant::now();
+    let errors = local(async {
+        // Each has a second of the only place: the last ones would have it after 3.3 s.
+        let reads =
+            (0..8).map(|number| {
+                let (pipeline, volume) = (&pipeline, &volume);
+                async move {
+                    pipeline.read(volume, number * 16, &window(), 16).await.expect_err("hangs")
+                }
+            });
+        join_all(reads).await
+    })
+    .await;
+    assert!(start.elapsed() < Duration::from_millis(5300), "{:?}", start.elapsed());
+    assert!(errors.iter().all(|error| error.errno() == libc::ETIMEDOUT), "{errors:?}");
+    let waited: Vec<_> = errors.iter().filter(|error| error.tries() == 0).collect();
+    assert!((3..=6).contains(&waited.len()), "{errors:?}");
+    for error in waited {
+        assert!(error.to_string().contains("while it waited for others"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn settings_change_while_a_request_is_being_tried() {
     let (dead, server) = (nobody().await, Scripted::start(|_, asked| ok(asked)).await);
     let repository = unprobed(Settings { nb_req_retries: 50, ..settings(&[&dead]) });
