@@ -121,6 +121,24 @@ fn beside_reads_writes_have_few_bytes() {
     assert_eq!(writes().collect::<Vec<_>>().len(), 32, "reads have ended");
 }
 
+#[test]
+fn reads_are_about_until_so_many_writes_have_come_without_one() {
+    let limit = Limit::new(4);
+    let are_about = || limit.lock().reads.is_about();
+    let write = || drop(limit.enter(Write, 1).now_or_never().expect("free"));
+    assert!(!are_about(), "there was none yet");
+    drop(limit.enter(Read, 1).now_or_never().expect("free"));
+    (1..ALONE).for_each(|_| write());
+    assert!(are_about());
+    write();
+    assert!(!are_about());
+    let slow = limit.enter(Read, 1).now_or_never().expect("free");
+    (0..=ALONE).for_each(|_| write());
+    assert!(are_about(), "one is out, however long");
+    drop(slow);
+    assert!(!are_about());
+}
+
 /// What the module's description says, without any cleverness.
 #[derive(Debug)]
 struct Model {
