@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
 # Adds up what programs left that count what they run. Runs inside the sdk, for coverage.sh.
-# usage: coverage-inside.sh FOLDER PROGRAM...    FOLDER/profiles/*.profraw become FOLDER/all.lcov
+# usage: coverage-inside.sh FOLDER PROGRAM...    FOLDER/profiles/*.profraw become FOLDER/all.lcov,
+#        and FOLDER/all.branches, where each branch has its column
 set -eu
 
 cd "$1"
@@ -14,3 +15,5 @@ for program; do
     shift
 done
 llvm-cov export --format=lcov --instr-profile=all.profdata "$@" >all.lcov
+# In lcov's form the branches of a function that is in several programs cannot be told apart.
+llvm-cov show --use-color=0 --show-branches=count --instr-profile=all.profdata "$@" >all.branches

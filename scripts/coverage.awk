@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# Adds up what llvm-cov says in lcov's form (SF, DA and BRDA records) into lines and branches per
-# crate and file: a table on stdout, and the same for programs in the file that -v json=FILE names.
-# Tests beside the code are not counted; where they are is read from the sources.
-# usage: awk -v json=FILE -f coverage.awk of=sources SOURCE... of=coverage LCOV
+# Adds up what llvm-cov says into lines and branches per crate and file: a table on stdout, and the
+# same for programs in the file that -v json=FILE names. Lines are read in lcov's form (SF and DA
+# records), branches as `llvm-cov show` has them, where one that is in several programs, or in
+# several instances of a generic function, stands at the same place each time. Tests beside the code
+# are not counted; where they are is read from the sources.
+# usage: awk -v json=FILE -f coverage.awk of=sources SOURCE... of=lines LCOV of=branches SHOWN
 
 BEGIN { SUBSEP = "/" }
 
@@ -18,34 +20,48 @@ of == "sources" {
     next
 }
 
-/^SF:/ {
-    file = substr($0, 4)
-    sub(/^\/src\//, "", file)
-    counted = file ~ /^[a-z]+\/src\// && !is_aside(file)
-    next
-}
+of == "lines" && /^SF:/ { begin(substr($0, 4)) }
+of == "branches" && /^\/.*:$/ { begin(substr($0, 1, length($0) - 1)) }
 
 !counted { next }
 
-/^DA:/ {
+of == "lines" && /^DA:/ {
     split(substr($0, 4), field, ",")
-    tally("lines", field[1], field[2])
+    tally("lines", field[1], field[1], field[2] > 0)
 }
 
-/^BRDA:/ {
-    split(substr($0, 6), field, ",")
-    tally("branches", field[1], field[4] + 0)
+#     |  Branch (LINE:COLUMN): [True: COUNT, False: COUNT]
+of == "branches" && /^[ |]*Branch \([0-9]+:[0-9]+\): \[True: / {
+    place = $0
+    sub(/^[^(]*\(/, "", place)
+    sub(/\).*/, "", place)
+    split(place, field, ":")
+    tally("branches", field[1], place " true", !/\[True: 0,/)
+    tally("branches", field[1], place " false", !/False: 0\]/)
 }
 
-function tally(what, line, times) {
-    if (file in tests && line >= tests[file]) return
+# What follows is of the file at `path`.
+function begin(path) {
+    file = path
+    sub(/^\/src\//, "", file)
+    counted = file ~ /^[a-z]+\/src\// && !is_aside(file)
+}
+
+function tally(what, line, id, is_hit,    crate) {
+    if (file in tests && line + 0 >= tests[file]) return
     crate = file
     sub(/\/.*/, "", crate)
     files[file] = crates[crate] = 1
-    all[file, what]++
-    all[crate, what]++
-    hit[file, what] += times > 0
-    hit[crate, what] += times > 0
+    if (!((file, what, id) in seen)) {
+        seen[file, what, id] = 0
+        all[file, what]++
+        all[crate, what]++
+    }
+    if (is_hit && !seen[file, what, id]) {
+        seen[file, what, id] = 1
+        hit[file, what]++
+        hit[crate, what]++
+    }
 }
 
 # Where the modules of a file are.

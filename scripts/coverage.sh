@@ -52,6 +52,6 @@ cp "$OUTSIDE/all.lcov" "$RESULTS/coverage.lcov"
 cd "$ROOT"
 mapfile -t SOURCES < <(sources)
 awk -v json="$RESULTS/coverage.json" -f scripts/coverage.awk of=sources "${SOURCES[@]}" \
-    of=coverage "$RESULTS/coverage.lcov" >"$RESULTS/coverage.txt"
+    of=lines "$RESULTS/coverage.lcov" of=branches "$OUTSIDE/all.branches" >"$RESULTS/coverage.txt"
 sed '/^$/q' "$RESULTS/coverage.txt"
 say "each file: $RESULTS/coverage.txt"

@@ -273,6 +273,13 @@ mod tests {
         assert_eq!(Listing::from_bytes(&total[..7]), None);
     }
 
+    #[test]
+    fn enter_looks_for_a_millisecond_at_the_most() {
+        let looking = |usecs: u64| Enter::from_bits(usecs << ENTER_POLL_SHIFT);
+        assert_eq!(looking(1000), Some(Enter { wait: false, poll_usecs: 1000 }));
+        assert_eq!(looking(1001), None);
+    }
+
     proptest! {
         #[test]
         fn what_enter_is_told_is_what_was_said(wait: bool, poll_usecs in 0..=MAX_POLL_USECS) {

@@ -170,6 +170,20 @@ mod tests {
         assert_eq!(unreachable.kind, ErrorKind::Unreachable);
     }
 
+    #[test]
+    fn of_two_addresses_the_one_that_got_further_is_told() {
+        let failure = |errno| classify(&io::Error::from_raw_os_error(errno));
+        let nearness = [libc::ENETUNREACH, libc::ECONNREFUSED, libc::ETIMEDOUT];
+        for (further, one) in nearness.iter().enumerate() {
+            for other in &nearness[..further] {
+                let kind = failure(*one).kind;
+                assert_eq!(worse(Some(failure(*one)), failure(*other)).kind, kind);
+                assert_eq!(worse(Some(failure(*other)), failure(*one)).kind, kind);
+            }
+        }
+        assert_eq!(worse(None, failure(libc::ECONNREFUSED)).kind, ErrorKind::Refused);
+    }
+
     #[tokio::test]
     async fn no_route() {
         // Multicast addresses cannot be connected to.
