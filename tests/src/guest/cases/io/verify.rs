@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::thread;
+use std::time::Duration;
 
 use nix::errno::Errno;
 
@@ -13,9 +14,12 @@ use super::{
     with_failing_requests, Random, FIO,
 };
 use crate::guest::fio::Fio;
+use crate::guest::wait::patiently;
 use crate::guest::{Case, Device, Machine, TestResult};
 
 const SECTOR: u64 = 512;
+/// How long a server may take, unless it is said otherwise.
+const ANSWER: Duration = Duration::from_secs(30);
 /// Sizes of requests and their shares in percent.
 const SIZES: &str = "512/15:1536/10:4k/25:20k/15:64k/15:1M/15:4M/5";
 
@@ -67,7 +71,9 @@ fn buffered_writes_come_back_as_written_once_the_cache_is_gone() -> TestResult {
 }
 
 fn sixteen_devices_at_once_keep_their_data_apart() -> TestResult {
-    let mut machine = Machine::builder().start()?;
+    // Of 512 requests at a time the last ones take long on a slow kernel.
+    let answer = patiently(ANSWER).as_secs();
+    let mut machine = Machine::builder().parameter("req_timeout", answer).start()?;
     let folder = machine.playground(0)?.data().to_owned();
     let mut devices = Vec::new();
     for number in 0..16 {

@@ -44,9 +44,10 @@ const QUIET: [&str; 8] = [
 ];
 
 /// What the kernel's own functions say when they are the ones that had no memory.
-const ALLOWED: [&str; 6] = [
+const ALLOWED: [&str; 7] = [
     "(error: -12 parent: ",
     "kobject: can not set name properly!",
+    "kobject_create_and_add: kobject_add error: -12",
     "kmemleak: Cannot allocate a scan area, scanning the full object",
     "debugfs: out of free dentries, can not create",
     "a rescuer for wq \"srb\"",
