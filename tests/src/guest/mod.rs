@@ -35,7 +35,7 @@ pub mod kmemleak;
 pub mod kmsg;
 mod machine;
 pub mod process;
-mod races;
+pub mod races;
 pub mod random;
 pub mod suite;
 pub mod sysfs;
