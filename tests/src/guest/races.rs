@@ -27,7 +27,7 @@ pub fn without_others(records: Vec<Record>) -> Vec<Record> {
             continue;
         }
         let mut report = vec![record];
-        while let Some(line) = records.next() {
+        for line in records.by_ref() {
             let last = is_rule(&line);
             report.push(line);
             if last {
