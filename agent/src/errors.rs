@@ -307,6 +307,19 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_says_what_may_be_tried_again() {
+        let text = "did not answer within 2 s".to_owned();
+        let answer = UrlAnswer { url: "http://a".to_owned(), kind: ErrorKind::Timeout, text };
+        let error = RequestError::after_tries("write", vec![answer.clone()], 4);
+        assert_eq!((error.tries(), error.answers()), (4, &[answer][..]));
+        assert!(error.may_pass() && !error.may_have_happened());
+        let error = error.may_have_happened_if(false).may_have_happened_if(true);
+        assert!(error.may_have_happened());
+        assert!(error.may_have_happened_if(false).may_have_happened(), "once is enough");
+        assert!(!RequestError::plain(ErrorKind::NotFound, "read", "no volume").may_pass());
+    }
+
+    #[test]
     fn one_line_says_what_where_and_how_often() {
         let answer = |url: &str, kind, text: &str| UrlAnswer {
             url: url.to_owned(),
