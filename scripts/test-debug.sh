@@ -18,7 +18,8 @@ LOG=$RESULTS/test-$KERNEL.log
 REPORT='BUG:|WARNING:|KASAN|KCSAN|UBSAN|ODEBUG|unreferenced object|suspected memory leaks'
 REPORT+='|leak detector disabled|lockdep is turned off|refcount_t|list_(add|del) corruption'
 
-# The reports in the console's log; a race is one if srb.ko is on a stack (tests/src/guest/races.rs).
+# The reports in the console's log; a race is one if srb.ko is on a stack, as in
+# tests/src/guest/races.rs.
 reports() {
     awk -v report="$REPORT" '
         /BUG: KCSAN:/ { title = $0 }

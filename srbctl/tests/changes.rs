@@ -521,13 +521,10 @@ fn an_interrupt_ends_a_wait() {
     mkfifo(&fifo, Mode::S_IRUSR | Mode::S_IWUSR).expect("made");
     let mut command = site.command(&["attach", "vol1", "disk1"]);
     // As a terminal's shell starts it: of what runs in the background it is ignored.
-    // SAFETY: between fork and exec only sigaction(2) is called, which is async-signal-safe.
-    unsafe {
-        command.pre_exec(|| {
-            signal(Signal::SIGINT, SigHandler::SigDfl)?;
-            Ok(())
-        })
-    };
+    // SAFETY: sigaction(2) is async-signal-safe; no handler is installed.
+    let as_of_a_terminal = || unsafe { signal(Signal::SIGINT, SigHandler::SigDfl) };
+    // SAFETY: between fork and exec only that is called.
+    unsafe { command.pre_exec(move || as_of_a_terminal().map(drop).map_err(Into::into)) };
     let mut child = command.spawn().expect("started");
     thread::sleep(Duration::from_millis(200));
     assert_eq!(child.try_wait().expect("looked"), None, "it waits");
