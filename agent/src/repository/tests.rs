@@ -167,3 +167,21 @@ fn what_one_agent_has_seen_of_a_url_the_next_one_is_told() {
     repository.apply(settings(3, &["http://c", "http://a"]));
     assert_eq!(repository.news().map(|news| news.fit_urls), Some(0b01));
 }
+
+#[test]
+fn each_change_and_each_worker_has_a_number_of_its_own() {
+    let (repository, _) = three();
+    let before = repository.epoch();
+    repository.apply(settings(2, &["http://a"]));
+    assert!(repository.epoch() > before);
+    let (one, other) = (repository.join(), repository.join());
+    assert_ne!(one, other);
+}
+
+#[tokio::test(start_paused = true)]
+async fn milliseconds_are_counted_since_the_start() {
+    let (repository, _) = three();
+    let before = repository.now_ms();
+    tokio::time::advance(std::time::Duration::from_millis(1500)).await;
+    assert_eq!(repository.now_ms() - before, 1500);
+}
