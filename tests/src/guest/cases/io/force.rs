@@ -134,7 +134,13 @@ fn it_ends_with_an_agent_that_does_nothing_and_the_module_unloads() -> TestResul
 fn it_interrupts_another_command() -> TestResult {
     let (mut machine, device) = idle()?;
     stop(machine.playground(0)?.daemon()?)?;
-    let extending = thread::spawn(|| Ok(sysfs::command("extend", "vol1 64M")));
+    // It may be refused itself for as long as one of those below takes.
+    let extending = thread::spawn(|| loop {
+        match sysfs::command("extend", "vol1 64M") {
+            Err(Errno::EBUSY) => {}
+            outcome => return Ok(outcome),
+        }
+    });
     // A size that the device has is refused at once, unless something else is under way.
     wait_for("the extend is under way", SOON, || {
         Ok((sysfs::command("extend", "vol1 32M") == Err(Errno::EBUSY)).then_some(()))
