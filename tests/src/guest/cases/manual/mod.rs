@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+use super::io::settle;
 use crate::guest::kmsg::{KernelLog, Record};
 use crate::guest::wait::wait_for;
-use crate::guest::{process, sysfs, Case, Device, Machine, TestResult};
+use crate::guest::{sysfs, Case, Device, Machine, TestResult};
 use server::Server;
 
 /// Cases of these functions, named after them.
@@ -105,11 +106,6 @@ fn attached(machine: &Machine, volume: &str, size: &str, name: &str) -> TestResu
     let device = machine.attach(volume, name)?;
     settle()?;
     Ok(device)
-}
-
-/// Waits until udev has handled what has happened.
-fn settle() -> TestResult {
-    process::sh("udevadm settle --timeout=15", SETTLE)?.success().map(drop)
 }
 
 /// Detaches a device that nobody but udev may have open, for a moment.
