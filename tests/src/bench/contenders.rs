@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::server::URL;
 use crate::guest::process::{self, Daemon};
 use crate::guest::wait::wait_until;
-use crate::guest::{sysfs, Device, Machine, TestResult};
+use crate::guest::{sysfs, udev, Device, Machine, TestResult};
 
 /// For a command that makes or removes a device.
 const BOUND: Duration = Duration::from_secs(60);
@@ -51,7 +51,7 @@ fn target(path: &str, undo: &'static str, daemon: Option<Daemon>) -> TestResult<
     // Made first, so that it goes whatever happens next.
     let target = Target { path: PathBuf::from(path), undo, _daemon: daemon };
     wait_until(&format!("{path} has a size"), BOUND, || has_size(&target.path))?;
-    sh("udevadm settle --timeout=30")?;
+    udev::settle()?;
     Ok(target)
 }
 
@@ -98,6 +98,6 @@ pub(super) fn ring_null() -> TestResult<(Machine, Device)> {
     let machine = Machine::builder().playgrounds(0).start()?;
     sysfs::command("add_urls", "null:1G").map_err(|errno| format!("add_urls: {errno}"))?;
     let device = machine.attach("bench", "bench")?;
-    sh("udevadm settle --timeout=30")?;
+    udev::settle()?;
     Ok((machine, device))
 }

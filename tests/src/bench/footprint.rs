@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::jobs::SPAN_MIB;
 use super::Figure;
 use crate::guest::fio::Fio;
-use crate::guest::{process, sysfs, Device, Machine, TestResult};
+use crate::guest::{sysfs, udev, Device, Machine, TestResult};
 
 /// Devices that are attached when the cost of one is looked at.
 const DEVICES: u32 = 1000;
@@ -22,7 +22,6 @@ const IDLE: Duration = Duration::from_secs(20);
 const CALM: Duration = Duration::from_secs(5);
 /// For the load between two looks at the agent's memory.
 const LOAD: Duration = Duration::from_secs(300);
-const SETTLE: &str = "udevadm settle --timeout=300";
 const MIB_KIB: f64 = 1024.0;
 
 /// The agent's memory at rest, and after so many million requests to `null:`.
@@ -132,10 +131,10 @@ pub(super) fn scale(machine: &mut Machine) -> TestResult<Vec<Figure>> {
         devices.push(machine.attach(&format!("many{number}"), &format!("many{number}"))?);
         // udev's look at each would else compete with those that follow, and its memory be counted.
         if number % 50 == 49 {
-            process::sh(SETTLE, LOAD)?.success()?;
+            udev::settle_within(LOAD)?;
         }
     }
-    process::sh(SETTLE, LOAD)?.success()?;
+    udev::settle_within(LOAD)?;
     sleep(IDLE);
     let after = Memory::now(machine)?;
     let last = attach_ms(&extra)?;
@@ -194,9 +193,9 @@ fn attach_ms(volume: &str) -> TestResult<f64> {
         let began = Instant::now();
         command("attach", &format!("{volume} {volume}"))?;
         times.push(began.elapsed().as_secs_f64() * 1e3);
-        process::sh(SETTLE, LOAD)?.success()?;
+        udev::settle_within(LOAD)?;
         command("detach", volume)?;
-        process::sh(SETTLE, LOAD)?.success()?;
+        udev::settle_within(LOAD)?;
     }
     times.sort_by(f64::total_cmp);
     times.get(ATTACHES / 2).copied().ok_or_else(|| "no time was taken".into())

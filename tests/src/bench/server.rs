@@ -6,7 +6,7 @@ use std::fs;
 use std::time::Duration;
 
 use super::jobs::{Timing, SPAN_MIB};
-use crate::guest::{process, Device, Machine, TestResult};
+use crate::guest::{process, udev, Device, Machine, TestResult};
 
 /// The volume, as a client of the server names it.
 pub(super) const URL: &str = "http://127.0.0.1:8080/bench";
@@ -37,7 +37,7 @@ pub(super) fn machine() -> TestResult<(Machine, Device)> {
     let machine = Machine::builder().playground_arg("--lenient").start()?;
     machine.create(VOLUME, &format!("{SPAN_MIB}M"))?;
     let device = machine.attach(VOLUME, VOLUME)?;
-    machine.sh("udevadm settle --timeout=30")?;
+    udev::settle()?;
     Ok((machine, device))
 }
 

@@ -29,7 +29,7 @@ use super::machine::message;
 use super::process::{self, Daemon};
 use super::random::Random;
 use super::wait::wait_until;
-use super::{load_module, sysfs, Failed, Mount, TestResult};
+use super::{load_module, sysfs, udev, Failed, Mount, TestResult};
 
 /// The first argument that makes `srb-guest-tests` this program.
 pub const WORD: &str = "cut";
@@ -122,7 +122,8 @@ pub fn main(arguments: &[String]) -> ExitCode {
 
 /// Brings the network up, and finds the driver.
 fn connect(port: u16) -> TestResult<TcpStream> {
-    shell("modprobe virtio_net && udevadm settle")?;
+    shell("modprobe virtio_net")?;
+    udev::settle()?;
     let names = fs::read_dir("/sys/class/net")?.flatten().map(|entry| entry.file_name());
     let name = names.filter_map(|name| name.into_string().ok()).find(|name| name != "lo");
     let name = name.ok_or("no network card: was the VM started with one?")?;

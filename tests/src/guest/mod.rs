@@ -39,6 +39,7 @@ pub mod races;
 pub mod random;
 pub mod suite;
 pub mod sysfs;
+pub mod udev;
 pub mod wait;
 
 pub use libtest_mimic::Failed;

@@ -19,6 +19,8 @@ use super::{Failed, TestResult};
 
 /// How long a process may take to die once it was told to.
 pub const DEATH: Duration = Duration::from_secs(10);
+/// How long a process may take to stop: a request that it waits for may be under way.
+const STOP: Duration = Duration::from_secs(30);
 /// How long the output of an ended command is waited for.
 const PIPE: Duration = Duration::from_secs(3);
 const STEP: Duration = Duration::from_millis(10);
@@ -185,6 +187,14 @@ impl Daemon {
         kill(self.pid(), signal).map_err(|errno| Failed::from(format!("{}: {errno}", self.name)))
     }
 
+    /// Stops it with SIGSTOP, and waits until none of its threads does anything.
+    ///
+    /// # Errors
+    /// As [`stop`].
+    pub fn stop(&self) -> TestResult {
+        stop(self.pid())
+    }
+
     /// How it ended, if it did.
     ///
     /// # Errors
@@ -229,6 +239,23 @@ impl Drop for Daemon {
         // One that does not die is found by the check after the test.
         let _ = wait_at_most(&mut self.child, DEATH);
     }
+}
+
+/// Stops a process with SIGSTOP, and waits until none of its threads does anything.
+///
+/// # Errors
+/// When it is gone, or does not stop.
+pub fn stop(pid: Pid) -> TestResult {
+    kill(pid, Signal::SIGSTOP)?;
+    let threads = format!("/proc/{pid}/task");
+    wait_until("all threads have stopped", STOP, || {
+        fs::read_dir(&threads).is_ok_and(|mut threads| {
+            threads.all(|thread| {
+                thread
+                    .is_ok_and(|thread| task(&thread.path()).is_some_and(|task| task.state == 'T'))
+            })
+        })
+    })
 }
 
 /// A process as /proc shows it.

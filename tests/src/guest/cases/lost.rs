@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use super::io::{leave, settle};
+use super::io::leave;
+use crate::guest::udev::settle;
 use crate::guest::{clean, kmemleak, sysfs, Case, Machine, TestResult};
 
 const LOCKDEP: &str = "/proc/lockdep_stats";

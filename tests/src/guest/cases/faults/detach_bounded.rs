@@ -14,10 +14,11 @@ use nix::sys::signal::Signal;
 use super::{millis, Campaign, Figures, Plan};
 use crate::guest::cases::hostile_program::WORD;
 use crate::guest::cases::io::disk::Disk;
-use crate::guest::cases::io::{join, settle, stop};
+use crate::guest::cases::io::join;
 use crate::guest::machine::message;
 use crate::guest::process::{self, tasks};
 use crate::guest::random::Random;
+use crate::guest::udev::settle;
 use crate::guest::wait::{patiently, wait_until};
 use crate::guest::{clean, sysfs, Device, Machine, Mount, TestResult};
 
@@ -66,9 +67,9 @@ impl State {
     fn enter(self, machine: &mut Machine, devices: &[Device], random: &mut Random) -> TestResult {
         match self {
             Self::NoAgent => machine.kill_agent(),
-            Self::StuckAgent => stop(machine.agent()?),
+            Self::StuckAgent => machine.agent()?.stop(),
             Self::NoServer => machine.playground(0)?.kill(),
-            Self::FrozenServer => stop(machine.playground(0)?.daemon()?),
+            Self::FrozenServer => machine.playground(0)?.daemon()?.stop(),
             Self::CorruptRing => {
                 machine.kill_agent()?;
                 let mut command = Command::new("/proc/self/exe");

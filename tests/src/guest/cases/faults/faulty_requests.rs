@@ -11,7 +11,8 @@ use super::load::SMALL_SIZES;
 use super::loaded::Loaded;
 use super::{Campaign, Figures, Plan};
 use crate::guest::cases::io::disk::Disk;
-use crate::guest::cases::io::{leave, settle, timed};
+use crate::guest::cases::io::{leave, timed};
+use crate::guest::udev::settle;
 use crate::guest::wait::{patiently, wait_for};
 use crate::guest::{sysfs, Machine, TestResult};
 

@@ -15,9 +15,10 @@ use super::admin::Admin;
 use super::{Campaign, Figures, Plan};
 use crate::guest::cases::io::leaks::Usage;
 use crate::guest::cases::io::proxy::Proxy;
-use crate::guest::cases::io::{set_parameter, settle, stop};
+use crate::guest::cases::io::set_parameter;
 use crate::guest::process::Daemon;
 use crate::guest::random::Random;
+use crate::guest::udev::settle;
 use crate::guest::wait::{wait_for, wait_until};
 use crate::guest::{sysfs, Machine, TestResult};
 
@@ -199,7 +200,7 @@ fn agent_dies(bench: &mut Bench, random: &mut Random) -> TestResult {
     let attach = thread::spawn(|| sysfs::command("attach", "vol1 disk1"));
     thread::sleep(random.pause(0, 120));
     if random.one_in(2) {
-        stop(bench.machine.agent()?)?;
+        bench.machine.agent()?.stop()?;
     }
     bench.machine.kill_agent()?;
     let outcome = attach.join().map_err(|_| "the attaching thread panicked")?;

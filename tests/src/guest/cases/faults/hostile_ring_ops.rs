@@ -12,8 +12,9 @@ use super::{Campaign, Figures, Plan};
 use crate::guest::cases::hostile_program::WORD;
 use crate::guest::cases::io::disk::Disk;
 use crate::guest::cases::io::hostile::storm::{pattern, DONE};
-use crate::guest::cases::io::{join, leave, settle, verified, FIO};
+use crate::guest::cases::io::{join, leave, verified, FIO};
 use crate::guest::random::Random;
+use crate::guest::udev::settle;
 use crate::guest::{process, Device, Machine, TestResult};
 
 /// Operations of one process.

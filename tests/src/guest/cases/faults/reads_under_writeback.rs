@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use super::{Campaign, Figures, Plan};
 use crate::guest::cases::io::disk::Disk;
 use crate::guest::cases::io::leaks::field;
-use crate::guest::cases::io::{join, leave, settle, verified, FIO};
+use crate::guest::cases::io::{join, leave, verified, FIO};
 use crate::guest::random::Random;
+use crate::guest::udev::settle;
 use crate::guest::{Device, Machine, TestResult};
 
 /// Where the reads go: behind the backlog.

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use super::load::{wait_until_busy, Counts, Load, ALL_SIZES};
 use super::{millis, Campaign, Figures, Plan};
 use crate::guest::cases::io::disk::Disk;
-use crate::guest::cases::io::{join, leave, settle};
+use crate::guest::cases::io::{join, leave};
+use crate::guest::udev::settle;
 use crate::guest::wait::wait_for;
 use crate::guest::{Machine, TestResult};
 

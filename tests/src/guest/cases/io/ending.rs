@@ -8,9 +8,10 @@ use nix::sys::signal::Signal;
 
 use super::disk::Disk;
 use super::proxy::Proxy;
-use super::{expect_within, in_flight, leave, settle, stop, timed, with_failing_requests};
+use super::{expect_within, in_flight, leave, timed, with_failing_requests};
+use crate::guest::udev::{self, settle};
 use crate::guest::wait::{wait_for, wait_until};
-use crate::guest::{clean, load_module, process, sysfs, Case, Device, Machine, TestResult};
+use crate::guest::{clean, load_module, sysfs, Case, Device, Machine, TestResult};
 
 /// The longest that a detach may take, in seconds.
 const BOUND: u64 = 15;
@@ -39,31 +40,12 @@ fn idle() -> TestResult<(Machine, Device)> {
     Ok((machine, device))
 }
 
-/// udev, which handles no event until this is dropped.
-struct UdevHeld;
-
-impl UdevHeld {
-    fn new() -> TestResult<Self> {
-        process::sh("udevadm control --stop-exec-queue", SOON)?.success()?;
-        Ok(Self)
-    }
-}
-
-impl Drop for UdevHeld {
-    fn drop(&mut self) {
-        let started = process::sh("udevadm control --start-exec-queue", SOON);
-        if let Err(why) = started.and_then(process::Output::success) {
-            println!("udev goes on holding events: {}", why.message().unwrap_or_default());
-        }
-    }
-}
-
 /// A machine whose server answers everything but requests for data, and a device that is scanned
 /// for partitions there.
 fn scanning() -> TestResult<(Machine, Proxy, Device)> {
     // On a busy machine it may have the device open before the scan begins, and be somebody for
     // whom detach is refused.
-    let _udev = UdevHeld::new()?;
+    let _udev = udev::Held::new()?;
     let machine = Machine::builder().without_urls().start()?;
     let proxy = Proxy::start(PORT)?;
     sysfs::command("add_urls", proxy.url())?;
@@ -126,7 +108,7 @@ fn detach_ends_without_a_server() -> TestResult {
 
 fn detach_ends_with_an_agent_that_does_nothing() -> TestResult {
     let (mut machine, device) = idle()?;
-    stop(machine.agent()?)?;
+    machine.agent()?.stop()?;
     detach_in_time(device)?;
     machine.agent()?.signal(Signal::SIGCONT)?;
     // The agent that was late does no harm to what comes after.

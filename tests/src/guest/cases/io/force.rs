@@ -8,9 +8,8 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
 use super::disk::Disk;
-use super::{
-    expect_error, expect_within, in_flight, join, leave, settle, stop, timed, with_failing_requests,
-};
+use super::{expect_error, expect_within, in_flight, join, leave, timed, with_failing_requests};
+use crate::guest::udev::settle;
 use crate::guest::wait::wait_for;
 use crate::guest::{clean, sysfs, Case, Device, Machine, TestResult};
 
@@ -98,7 +97,7 @@ fn a_mounted_file_system_is_shut_down_and_can_be_unmounted() -> TestResult {
 
 fn it_ends_with_a_server_that_hangs() -> TestResult {
     let (mut machine, device) = idle()?;
-    stop(machine.playground(0)?.daemon()?)?;
+    machine.playground(0)?.daemon()?.stop()?;
     let disk = Disk::open(&device.path())?;
     let reader = thread::spawn(move || Ok(disk.read(0, 4096)));
     wait_for("the read is under way", SOON, || Ok((in_flight(&device)? > 0).then_some(())))?;
@@ -115,7 +114,7 @@ fn it_ends_with_an_agent_that_does_nothing_and_the_module_unloads() -> TestResul
     machine.create("vol2", "32M")?;
     let second = machine.attach("vol2", "disk2")?;
     settle()?;
-    stop(machine.agent()?)?;
+    machine.agent()?.stop()?;
     let disk = Disk::open(&first.path())?;
     let reader = thread::spawn(move || Ok(disk.read(0, 4096)));
     wait_for("the read is under way", SOON, || Ok((in_flight(&first)? > 0).then_some(())))?;
@@ -133,7 +132,7 @@ fn it_ends_with_an_agent_that_does_nothing_and_the_module_unloads() -> TestResul
 
 fn it_interrupts_another_command() -> TestResult {
     let (mut machine, device) = idle()?;
-    stop(machine.playground(0)?.daemon()?)?;
+    machine.playground(0)?.daemon()?.stop()?;
     // It may be refused itself for as long as one of those below takes.
     let extending = thread::spawn(|| loop {
         match sysfs::command("extend", "vol1 64M") {

@@ -8,9 +8,9 @@ use nix::errno::Errno;
 
 use super::disk::Disk;
 use super::{
-    expect_error, expect_within, join, leave, parked, set_parameter, settle, timed,
-    with_failing_requests,
+    expect_error, expect_within, join, leave, parked, set_parameter, timed, with_failing_requests,
 };
+use crate::guest::udev::settle;
 use crate::guest::wait::wait_for;
 use crate::guest::{Case, Device, Machine, TestResult};
 

@@ -8,8 +8,9 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::disk::Disk;
-use super::{drop_caches, leave, settle, with_failing_requests, FIO};
+use super::{drop_caches, leave, with_failing_requests, FIO};
 use crate::guest::fio::Fio;
+use crate::guest::udev::settle;
 use crate::guest::wait::wait_for;
 use crate::guest::{kmemleak, sysfs, Case, Machine, TestResult};
 

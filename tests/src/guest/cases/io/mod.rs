@@ -10,14 +10,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::signal::Signal;
 
 use crate::guest::fio::Fio;
 use crate::guest::kmsg::{KernelLog, Record};
-use crate::guest::process::Daemon;
 pub(super) use crate::guest::random::Random;
+use crate::guest::udev::settle;
 use crate::guest::wait::{patiently, wait_for};
-use crate::guest::{process, sysfs, Case, Device, Failed, Machine, TestResult};
+use crate::guest::{sysfs, Case, Device, Failed, Machine, TestResult};
 
 /// A case of this function, named after it.
 macro_rules! named {
@@ -45,8 +44,6 @@ pub use hostile::program as hostile_program;
 
 /// How long a job of fio may take.
 pub(super) const FIO: Duration = Duration::from_secs(100);
-/// How long udev may take to leave a device alone.
-const SETTLE: Duration = Duration::from_secs(30);
 /// What a device's failing requests make the kernel log, and a partition scan that is cut short.
 pub(super) const FAILING: [&str; 8] = [
     "error, dev disk",
@@ -83,21 +80,6 @@ pub(super) fn with_failing_requests(case: Case) -> Case {
     FAILING.iter().fold(case, |case, line| case.allow_log(line))
 }
 
-/// Stops a process, and waits until none of its threads does anything.
-pub(super) fn stop(daemon: &Daemon) -> TestResult {
-    daemon.signal(Signal::SIGSTOP)?;
-    let threads = format!("/proc/{}/task", daemon.pid());
-    wait_for("all threads have stopped", SETTLE, || {
-        for thread in std::fs::read_dir(&threads)? {
-            let stat = std::fs::read_to_string(thread?.path().join("stat"))?;
-            if !stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')) {
-                return Ok(None);
-            }
-        }
-        Ok(Some(()))
-    })
-}
-
 /// A job that writes, reads everything back and compares: direct, 32 requests at a time.
 pub(super) fn verified(target: &Path, rw: &str, block: &str) -> Fio {
     let job = Fio::new(target, rw, block).option("iodepth", 32);
@@ -109,21 +91,6 @@ pub(super) fn leave(device: Device) -> TestResult {
     settle()?;
     let name = device.name().to_owned();
     device.detach().map_err(|errno| Failed::from(format!("detach {name}: {errno}")))
-}
-
-/// Waits until udev has nothing to do.
-pub(super) fn settle() -> TestResult {
-    wait_for("udev has settled", SETTLE, || {
-        let output = process::sh("udevadm settle --timeout=25", SETTLE)?;
-        // udevd may hang up between the two words that udevadm has for it: then it was idle, or
-        // busy with something else.
-        let unheard = output.stderr.contains("Failed to wait for daemon to reply");
-        if unheard && !output.status.success() {
-            return Ok(None);
-        }
-        output.success().map(Some)
-    })
-    .map(drop)
 }
 
 /// Sets a parameter of the module.

@@ -2,8 +2,9 @@
 //! The repository that is none: reads are zeros, writes are dropped, requests go all the way else.
 
 use super::disk::Disk;
-use super::{leave, settle, FIO};
+use super::{leave, FIO};
 use crate::guest::fio::Fio;
+use crate::guest::udev::settle;
 use crate::guest::{sysfs, Case, Machine, TestResult};
 
 pub(super) fn cases() -> Vec<Case> {

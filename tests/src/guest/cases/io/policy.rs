@@ -7,10 +7,9 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::disk::Disk;
-use super::{
-    expect_error, expect_within, join, leave, settle, timed, wait_for_log, with_failing_requests,
-};
+use super::{expect_error, expect_within, join, leave, timed, wait_for_log, with_failing_requests};
 use crate::guest::kmsg::KernelLog;
+use crate::guest::udev::settle;
 use crate::guest::{sysfs, Case, Device, Machine, TestResult};
 
 /// How long a busy VM may be late with anything, in seconds.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::{completed, in_flight, join, leave, parked, settle, verified, Random, FIO};
+use super::{completed, in_flight, join, leave, parked, verified, Random, FIO};
+use crate::guest::udev::settle;
 use crate::guest::wait::wait_for;
 use crate::guest::{process, Case, Device, Machine, TestResult};
 

@@ -14,7 +14,8 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::disk::Disk;
-use super::{join, settle, with_failing_requests, Random};
+use super::{join, with_failing_requests, Random};
+use crate::guest::udev::settle;
 use crate::guest::wait::wait_until;
 use crate::guest::{sysfs, Case, Machine, TestResult};
 

@@ -11,11 +11,12 @@ use nix::sys::signal::Signal;
 
 use super::disk::Disk;
 use super::{
-    expect_error, expect_same, expect_within, in_flight, join, leave, settle, stop, timed,
-    verified, wait_for_log, with_failing_requests, FIO,
+    expect_error, expect_same, expect_within, in_flight, join, leave, timed, verified,
+    wait_for_log, with_failing_requests, FIO,
 };
 use crate::guest::kmsg::KernelLog;
 use crate::guest::process::Daemon;
+use crate::guest::udev::settle;
 use crate::guest::wait::{wait_for, wait_until};
 use crate::guest::{Case, Device, Machine, MachineBuilder, TestResult};
 
@@ -67,7 +68,7 @@ fn an_agent_that_does_nothing_is_cut_off_and_replaced() -> TestResult {
     settle()?;
     let writing = writer(&device);
     wait_for("requests are under way", SOON, || Ok((in_flight(&device)? > 0).then_some(())))?;
-    stop(&stopped)?;
+    stopped.stop()?;
     let bound = Duration::from_secs(DEADLINE) + SOON;
     let (found, took) =
         timed(|| wait_for_log(&mut log, "is cut off from the devices", bound).map(drop));
@@ -91,7 +92,7 @@ fn a_server_that_hangs_fails_requests_in_time_and_serves_again() -> TestResult {
     let device = machine.attach("vol1", "disk1")?;
     settle()?;
     let disk = Disk::open(&device.path())?;
-    stop(machine.playground(0)?.daemon()?)?;
+    machine.playground(0)?.daemon()?.stop()?;
     for round in 0..2 {
         let (outcome, took) = timed(|| match round {
             0 => disk.read(0, 4096).map(|data| data.len()),

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use super::disk::Disk;
-use super::{join, leave, settle, stop, timed, verified, with_failing_requests, FIO};
+use super::{join, leave, timed, verified, with_failing_requests, FIO};
+use crate::guest::udev::settle;
 use crate::guest::wait::{patiently, wait_for};
 use crate::guest::{process, Case, Machine, TestResult};
 
@@ -76,7 +77,7 @@ fn an_agent_that_does_nothing_is_replaced() -> TestResult {
     machine.create("vol1", "16M")?;
     let device = machine.attach("vol1", "disk1")?;
     settle()?;
-    stop(machine.agent()?)?;
+    machine.agent()?.stop()?;
     let (old, took) = timed(|| machine.take_over());
     let mut old = old?;
     println!("replaced after {took:.1?}");
@@ -96,7 +97,7 @@ fn without_another_agent_it_is_a_start() -> TestResult {
 
 fn a_command_under_way_is_done_by_the_next_agent() -> TestResult {
     let mut machine = Machine::builder().start()?;
-    stop(machine.playground(0)?.daemon()?)?;
+    machine.playground(0)?.daemon()?.stop()?;
     let creating = thread::spawn(|| process::sh("srbctl volume create vol1 16M", FIO));
     wait_for("the agent asks the server", SOON, || {
         let connected = process::sh("ss -Htn state established '( dport = :8080 )'", SOON)?;

@@ -10,10 +10,11 @@ use nix::errno::Errno;
 
 use super::disk::Disk;
 use super::{
-    drop_caches, expect_error, expect_same, join, leave, settle, timed, verified,
-    with_failing_requests, Random, FIO,
+    drop_caches, expect_error, expect_same, join, leave, timed, verified, with_failing_requests,
+    Random, FIO,
 };
 use crate::guest::fio::Fio;
+use crate::guest::udev::settle;
 use crate::guest::wait::patiently;
 use crate::guest::{Case, Device, Machine, TestResult};
 

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 
 use super::{attached, detach, done, set_parameter};
 use crate::guest::wait::wait_until;
-use crate::guest::{process, sysfs, Case, Machine, TestResult};
+use crate::guest::{sysfs, udev, Case, Machine, TestResult};
 
 const BOUND: Duration = Duration::from_secs(20);
 
@@ -100,7 +100,7 @@ impl Rule {
         fs::create_dir_all("/run/udev/rules.d")?;
         fs::write(path, text)?;
         let rule = Self(path);
-        process::sh("udevadm control --reload", BOUND)?.success()?;
+        udev::reload()?;
         Ok(rule)
     }
 }
@@ -109,7 +109,7 @@ impl Drop for Rule {
     fn drop(&mut self) {
         // No later test has a device of the rule's name.
         let _ = fs::remove_file(self.0);
-        let _ = process::sh("udevadm control --reload", BOUND);
+        let _ = udev::reload();
     }
 }
 

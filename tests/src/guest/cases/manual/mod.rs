@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::io::settle;
 use crate::guest::kmsg::{KernelLog, Record};
+use crate::guest::udev::settle;
 use crate::guest::wait::wait_for;
 use crate::guest::{sysfs, Case, Device, Machine, TestResult};
 use server::Server;

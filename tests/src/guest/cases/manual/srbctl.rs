@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{attached, detach, parameter, settle};
+use super::{attached, detach, parameter};
 use crate::guest::process::{self, Output};
+use crate::guest::udev::settle;
 use crate::guest::{load_module, sysfs, Case, Machine, TestResult};
 
 const BOUND: Duration = Duration::from_secs(30);

@@ -4,8 +4,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{attached, detach, settle, timed};
+use super::{attached, detach, timed};
 use crate::guest::machine::message;
+use crate::guest::udev::settle;
 use crate::guest::wait::{patiently, wait_for};
 use crate::guest::{clean, sysfs, Case, Machine, TestResult};
 

@@ -17,7 +17,8 @@ use srb_proto::layout::{Mapping, ABI_VERSION, CONTROL_WORKER, MAGIC};
 use super::{each_of_the_module, named, succeeded};
 use crate::guest::cases::io::hostile::control::Control;
 use crate::guest::cases::io::hostile::rings::{request, Queue};
-use crate::guest::cases::io::{join, leave, settle};
+use crate::guest::cases::io::{join, leave};
+use crate::guest::udev::settle;
 use crate::guest::{process, Case, Device, Machine, TestResult};
 
 /// How long somebody who asks may wait for an answer.

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::{each_of_the_module, named, succeeded};
 use crate::guest::cases::io::disk::Disk;
-use crate::guest::cases::io::{leave, settle};
+use crate::guest::cases::io::leave;
+use crate::guest::udev::settle;
 use crate::guest::wait::wait_until;
 use crate::guest::{sysfs, Case, Machine, TestResult};
 

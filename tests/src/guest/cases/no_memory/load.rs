@@ -68,7 +68,7 @@ fn each_unload() -> TestResult {
         let mut machine = Machine::builder().start()?;
         machine.create("vol1", "1M")?;
         let device = machine.attach("vol1", "disk1")?;
-        crate::guest::cases::io::settle()?;
+        crate::guest::udev::settle()?;
         machine.stop_agent()?;
         // They are to be there when the module goes.
         std::mem::forget(device);

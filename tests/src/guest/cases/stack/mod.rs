@@ -10,8 +10,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::faults::{Counts, Load};
-use super::io::{drop_caches, leave, settle, verified, FIO};
+use super::io::{drop_caches, leave, verified, FIO};
 use crate::guest::random::Random;
+use crate::guest::udev::settle;
 use crate::guest::{Case, Device, Machine, Mount, TestResult};
 use exerciser::Exerciser;
 

@@ -19,7 +19,8 @@ use std::thread;
 use std::time::Duration;
 
 use super::disk::Disk;
-use super::{drop_caches, join, leave, settle, verified, with_failing_requests, Random, FIO};
+use super::{drop_caches, join, leave, verified, with_failing_requests, Random, FIO};
+use crate::guest::udev::settle;
 use crate::guest::{process, Case, Device, Machine, TestResult};
 
 /// How long one scenario may take.
