@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! One queue of one device: which requests are in flight, and the rings that carry them.
 //!
-//! Before: [`crate::queue`] brings requests from the block layer. After: the agent's worker takes
-//! them from the submission ring; its ENTER ioctl calls [`Channel::reap`], which ends them
-//! ([`reap`]).
+//! Before: [`crate::queue`] brings requests from the block layer ([`submit`]). After: the agent's
+//! worker takes them from the submission ring; its ENTER ioctl calls [`Channel::reap`], which ends
+//! them ([`reap`]).
 //!
 //! A channel lives as long as its device. Its [`Link`] lives as long as an agent session: new
 //! memory, empty rings. Requests that an agent leaves behind go back to the block layer and come
@@ -22,30 +22,25 @@
 //! it.
 
 use crate::{
-    atomic::SharedWord,
     device::Fate,
-    ffi::{
-        errors::EOPNOTSUPP,
-        request::{Direction, History, Request},
-    },
+    ffi::request::{Direction, History, Request},
     log,
     memory::Memory,
     proto::{
-        descriptor::{Generation, Op, Submission, Tag, COMPLETION_WORDS, SUBMISSION_WORDS},
+        descriptor::{Generation, COMPLETION_WORDS, SUBMISSION_WORDS},
         layout::DATA,
-        ring::{self, Consumer, Producer},
+        ring::{Consumer, Producer},
     },
     session::Session,
 };
 use kernel::{
-    alloc::flags::__GFP_NOWARN,
-    alloc::flags::GFP_ATOMIC,
     new_spinlock,
     prelude::*,
     sync::{Arc, SpinLock},
 };
 
 mod reap;
+mod submit;
 
 /// Housekeeping rounds without a request until a channel gives its windows' pages back.
 const IDLE_ROUNDS: u32 = 10;
@@ -102,9 +97,6 @@ impl Slot {
         }
     }
 }
-
-/// The ring that the agent takes submissions from.
-type Submissions<'a> = ring::Shared<'a, SharedWord, SUBMISSION_WORDS>;
 
 struct Link {
     session: Arc<Session>,
@@ -208,100 +200,6 @@ impl Channel {
     /// Which queue of its device this is, hence which worker's.
     pub(crate) fn queue(&self) -> u32 {
         self.queue
-    }
-
-    /// Sends a started request to the agent. `last`: nothing follows at once, so ring the doorbell.
-    ///
-    /// Called in an RCU read section: what it borrows from a link is not freed meanwhile.
-    pub(crate) fn submit(
-        &self,
-        request: Request,
-        repeated: bool,
-        last: bool,
-    ) -> (Verdict, Option<Request>) {
-        let Some(direction) = request.direction() else {
-            return (Verdict::Failed(EOPNOTSUPP), Some(request));
-        };
-        let (tag, bytes) = (request.tag(), request.bytes());
-        let (memory, session) = {
-            let mut state = self.state.lock();
-            if let Err(verdict) = state.occupy(tag) {
-                return (verdict, Some(request));
-            }
-            let Some(Link { memory, session, .. }) = &state.link else {
-                state.release(tag);
-                return (Verdict::Parked, Some(request));
-            };
-            // Nothing to allocate and nothing to copy: it goes out at once.
-            if direction == Direction::Read && memory.has_pages(tag, bytes) && !self.is_dying() {
-                self.push(&mut state, Sent { request, direction, bytes }, repeated, last);
-                return (Verdict::Taken, None);
-            }
-            (memory.clone(), session.id())
-        };
-        let filled =
-            memory.back(tag, bytes, GFP_ATOMIC | __GFP_NOWARN).and_then(|()| match direction {
-                Direction::Read => Ok(()),
-                Direction::Write => memory.fill_from(tag, &request),
-            });
-        let mut state = self.state.lock();
-        let verdict = match filled {
-            Err(error) if error == ENOMEM => Verdict::Later,
-            Err(error) => Verdict::Failed(error),
-            Ok(()) if self.is_dying() => Verdict::Failed(EIO),
-            Ok(()) if !state.is_linked_to(session) => Verdict::Parked,
-            Ok(()) => {
-                let sent = Sent { request, direction, bytes };
-                self.push(&mut state, sent, repeated, last);
-                return (Verdict::Taken, None);
-            }
-        };
-        state.release(tag);
-        (verdict, Some(request))
-    }
-
-    /// Whether nothing may become in flight any more; asked under the lock. Whoever fails what is
-    /// in flight on a dying device sets `dying` first and takes the lock then.
-    fn is_dying(&self) -> bool {
-        self.fate.is_dying()
-    }
-
-    fn push(&self, state: &mut State, sent: Sent, repeated: bool, last: bool) {
-        let Sent { direction, bytes, .. } = sent;
-        let (tag, sector) = (sent.request.tag(), sent.request.sector());
-        let State { link: Some(link), slots, .. } = state else { return };
-        let (Some(slot), Some(ring)) = (slots.get_mut(tag), link.memory.submissions()) else {
-            return;
-        };
-        slot.generation = slot.generation.next();
-        let submission = Submission {
-            tag: Tag(tag as u16),
-            op: if direction == Direction::Read { Op::Read } else { Op::Write },
-            repeated,
-            generation: slot.generation,
-            arg: sector,
-            len: bytes as u32,
-        };
-        slot.used = Use::InFlight(sent);
-        link.submissions.push(&ring, &submission.to_words());
-        if last {
-            self.ring_doorbell(link, &ring);
-        }
-    }
-
-    /// Publishes what was pushed and wakes the agent's worker if it sleeps.
-    fn ring_doorbell(&self, link: &Link, ring: &Submissions<'_>) {
-        link.submissions.publish(ring);
-        link.session.announce(self.queue, self.device as usize);
-    }
-
-    /// Ends a batch of submissions whose last one was not said to be the last.
-    pub(crate) fn commit(&self) {
-        if let Some(link) = &self.state.lock().link {
-            if let Some(ring) = link.memory.submissions() {
-                self.ring_doorbell(link, &ring);
-            }
-        }
     }
 
     /// Joins the channel to a new session. Everything in flight has been taken back before.

@@ -58,3 +58,16 @@ void srb_end_batch(struct io_comp_batch *batch)
 	batch->complete(batch);
 	local_bh_enable();
 }
+
+struct request *srb_pop_request(struct rq_list *list);
+void srb_push_request(struct rq_list *list, struct request *rq);
+
+struct request *srb_pop_request(struct rq_list *list)
+{
+	return rq_list_pop(list);
+}
+
+void srb_push_request(struct rq_list *list, struct request *rq)
+{
+	rq_list_add_tail(list, rq);
+}

@@ -3,7 +3,7 @@
 
 use super::{
     compat,
-    request::{blk_status, History, Request},
+    request::{blk_status, History, Request, Requests},
     sysfs, to_c, Descriptor,
 };
 use crate::{
@@ -364,6 +364,26 @@ unsafe extern "C" fn queue_rq(
     }
 }
 
+/// Takes those requests of a list that can go to the agent at once; the block layer calls
+/// `queue_rq` with each that is left in it.
+///
+/// # Safety
+/// Called by the block layer, with what it passes.
+unsafe extern "C" fn queue_rqs(list: *mut bindings::rq_list) {
+    // SAFETY: blk-mq hands the requests over, all of one disk.
+    let mut requests = unsafe { Requests::from_raw(list.read()) };
+    let mut left = Requests::new();
+    while let Some(hctx) = requests.first_hctx() {
+        let of_this_queue = core::iter::from_fn(|| {
+            (requests.first_hctx() == Some(hctx)).then(|| requests.pop()).flatten()
+        });
+        // SAFETY: The context of a live request.
+        unsafe { channel_of(hctx) }.submit_all(of_this_queue, &mut left);
+    }
+    // SAFETY: blk-mq's own list, whose requests are in `left` or gone.
+    unsafe { list.write(left.into_raw()) };
+}
+
 /// # Safety
 /// Called by the block layer, with what it passes.
 unsafe extern "C" fn commit_rqs(hctx: *mut bindings::blk_mq_hw_ctx) {
@@ -385,6 +405,7 @@ unsafe extern "C" fn timeout(rq: *mut bindings::request) -> bindings::blk_eh_tim
 
 static MQ_OPS: bindings::blk_mq_ops = bindings::blk_mq_ops {
     queue_rq: Some(queue_rq),
+    queue_rqs: Some(queue_rqs),
     commit_rqs: Some(commit_rqs),
     timeout: Some(timeout),
     init_hctx: Some(init_hctx),

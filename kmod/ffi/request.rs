@@ -16,6 +16,10 @@ extern "C" {
     fn srb_batch_request(rq: *mut bindings::request, batch: *mut bindings::io_comp_batch) -> bool;
     /// `helpers.c`: ends the requests that were added.
     fn srb_end_batch(batch: *mut bindings::io_comp_batch);
+    /// `helpers.c`: takes the first request out of a list; null if it has none.
+    fn srb_pop_request(list: *mut bindings::rq_list) -> *mut bindings::request;
+    /// `helpers.c`: adds a request to the end of a list.
+    fn srb_push_request(list: *mut bindings::rq_list, rq: *mut bindings::request);
 }
 
 /// Requests that end together and with success, which costs less than one by one. They end when it
@@ -41,6 +45,52 @@ impl Drop for Batch {
     fn drop(&mut self) {
         // SAFETY: As in `end`; nobody else has the requests in it.
         unsafe { srb_end_batch(&raw mut self.0) };
+    }
+}
+
+/// Requests in a row, linked through themselves.
+///
+/// # Invariants
+/// All of them are as [`Request`] says.
+pub(crate) struct Requests(bindings::rq_list);
+
+impl Requests {
+    pub(crate) fn new() -> Self {
+        Self(bindings::rq_list { head: core::ptr::null_mut(), tail: core::ptr::null_mut() })
+    }
+
+    /// Takes over a list.
+    ///
+    /// # Safety
+    /// `queue_rqs` was called with its requests, and nobody else ends or requeues them.
+    pub(super) unsafe fn from_raw(list: bindings::rq_list) -> Self {
+        // INVARIANT: The caller's promise.
+        Self(list)
+    }
+
+    /// Gives the list up.
+    pub(super) fn into_raw(self) -> bindings::rq_list {
+        self.0
+    }
+
+    /// The hardware queue of the first one.
+    pub(super) fn first_hctx(&self) -> Option<*mut bindings::blk_mq_hw_ctx> {
+        // SAFETY: Requests in the list are live, by the type's invariant.
+        unsafe { self.0.head.as_ref() }.map(|rq| rq.mq_hctx)
+    }
+
+    /// Takes the first one out.
+    pub(crate) fn pop(&mut self) -> Option<Request> {
+        // SAFETY: A list of live requests.
+        let rq = NonNull::new(unsafe { srb_pop_request(&raw mut self.0) })?;
+        // INVARIANT: As the list says.
+        Some(Request(rq))
+    }
+
+    /// Adds one to the end.
+    pub(crate) fn push(&mut self, request: Request) {
+        // SAFETY: As in `pop`, and a request that is in no list.
+        unsafe { srb_push_request(&raw mut self.0, request.0.as_ptr()) };
     }
 }
 
@@ -75,8 +125,8 @@ impl History {
     }
 }
 
-/// A request between `queue_rq` and its end. Whoever holds it owns it: [`Self::end`] and
-/// [`Self::requeue`] consume.
+/// A request between `queue_rq` or `queue_rqs` and its end. Whoever holds it owns it:
+/// [`Self::end`] and [`Self::requeue`] consume.
 ///
 /// # Invariants
 /// The pointer is to a live request that was handed to this driver and has been neither ended nor
@@ -136,10 +186,15 @@ impl Request {
         unsafe { bindings::blk_mq_start_request(self.0.as_ptr()) };
     }
 
+    /// Whether it was put back before.
+    pub(crate) fn has_history(&self) -> bool {
+        // SAFETY: As in `tag`.
+        unsafe { (*self.0.as_ptr()).rq_flags & HAS_HISTORY != 0 }
+    }
+
     /// What became of it before.
     pub(crate) fn history(&self) -> History {
-        // SAFETY: As in `tag`.
-        if unsafe { (*self.0.as_ptr()).rq_flags } & HAS_HISTORY == 0 {
+        if !self.has_history() {
             return History::default();
         }
         // SAFETY: The tag set has room for it behind each request, and the flag says that

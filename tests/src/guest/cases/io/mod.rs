@@ -86,6 +86,11 @@ pub(super) fn verified(target: &Path, rw: &str, block: &str) -> Fio {
     job.option("verify", "crc32c").option("verify_fatal", 1)
 }
 
+/// A job whose requests come to the block layer up to 16 at a time.
+pub(super) fn together(job: Fio) -> Fio {
+    job.option("iodepth_batch_submit", 16).option("iodepth_batch_complete_min", 8)
+}
+
 /// Detaches a device once udev, which looks at whatever was written to, has left it alone.
 pub(super) fn leave(device: Device) -> TestResult {
     settle()?;

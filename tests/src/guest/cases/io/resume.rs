@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::{completed, in_flight, join, leave, parked, verified, Random, FIO};
+use super::{completed, in_flight, join, leave, parked, together, verified, Random, FIO};
+use crate::guest::fio::Fio;
 use crate::guest::udev::settle;
 use crate::guest::wait::wait_for;
 use crate::guest::{process, Case, Device, Machine, TestResult};
@@ -55,10 +56,11 @@ impl Work {
     }
 }
 
-/// Verified direct writes of all sizes, again and again.
-fn verified_writes(path: PathBuf) -> Work {
+/// Verified direct writes of all sizes, again and again; in batches, if `shape` makes them so.
+fn verified_writes(path: PathBuf, shape: fn(Fio) -> Fio) -> Work {
     Work::start(move || {
-        let job = verified(&path, "randwrite", "4k").option("bssplit", "512/20:4k/50:64k/20:1M/10");
+        let job = shape(verified(&path, "randwrite", "4k"));
+        let job = job.option("bssplit", "512/20:4k/50:64k/20:1M/10");
         let report = job.option("size", "64M").option("io_size", "4M").run(FIO)?;
         assert_eq!(report.errors, 0);
         Ok(())
@@ -93,7 +95,7 @@ fn an_agent_killed_during_verified_writes_costs_a_pause_only() -> TestResult {
     let mut machine = Machine::builder().start()?;
     machine.create("vol1", "64M")?;
     let device = machine.attach("vol1", "disk1")?;
-    let work = verified_writes(device.path());
+    let work = verified_writes(device.path(), together);
     disturb(&mut machine, &device, Machine::kill_agent)?;
     println!("verified {} times", work.finish()?);
     leave(device)
@@ -103,7 +105,7 @@ fn an_agent_restarted_during_verified_writes_costs_a_pause_only() -> TestResult 
     let mut machine = Machine::builder().start()?;
     machine.create("vol1", "64M")?;
     let device = machine.attach("vol1", "disk1")?;
-    let work = verified_writes(device.path());
+    let work = verified_writes(device.path(), |job| job);
     disturb(&mut machine, &device, Machine::stop_agent)?;
     println!("verified {} times", work.finish()?);
     leave(device)

@@ -10,8 +10,8 @@ use nix::errno::Errno;
 
 use super::disk::Disk;
 use super::{
-    drop_caches, expect_error, expect_same, join, leave, timed, verified, with_failing_requests,
-    Random, FIO,
+    drop_caches, expect_error, expect_same, join, leave, timed, together, verified,
+    with_failing_requests, Random, FIO,
 };
 use crate::guest::fio::Fio;
 use crate::guest::udev::settle;
@@ -27,6 +27,7 @@ const SIZES: &str = "512/15:1536/10:4k/25:20k/15:64k/15:1M/15:4M/5";
 pub(super) fn cases() -> Vec<Case> {
     vec![
         named!("verify", direct_requests_of_any_size_come_back_as_written),
+        named!("verify", requests_that_come_together_come_back_as_written),
         named!("verify", buffered_writes_come_back_as_written_once_the_cache_is_gone),
         named!("verify", sixteen_devices_at_once_keep_their_data_apart),
         named!("verify", four_writers_on_all_queues_read_back_what_they_wrote),
@@ -55,6 +56,18 @@ fn direct_requests_of_any_size_come_back_as_written() -> TestResult {
     let job = verified(&device.path(), "randrw", "4k").option("ioengine", "libaio");
     let job = job.option("bssplit", "512/40:1k/20:3584/20:12k/20").option("size", "64M");
     let report = job.option("io_size", "2M").run(FIO)?;
+    assert_eq!(report.errors, 0);
+    leave(device)
+}
+
+fn requests_that_come_together_come_back_as_written() -> TestResult {
+    let machine = Machine::builder().start()?;
+    let device = attached(&machine, "64M")?;
+    // Reads that find their pages, and writes small and large, side by side in one batch.
+    let job = together(verified(&device.path(), "randrw", "4k")).option("size", "64M");
+    let job = job.option("bssplit", "512/20:4k/50:20k/20:1M/10").option("io_size", "24M");
+    let report = job.run(FIO)?;
+    assert!(report.read.bytes > 0 && report.write.bytes > 0, "{report:?}");
     assert_eq!(report.errors, 0);
     leave(device)
 }
