@@ -5,10 +5,17 @@
 //! processor to whoever else wants it. To fall asleep and be woken takes two processors some ten
 //! thousand instructions, more than the rest of a small request that is answered at once; a user
 //! who waits for each request before the next one pays them every time. So after a short pause the
-//! next one is expected to be short, too, as a hypervisor does with a guest that has halted; after
-//! a long one nobody looks, and an idle device costs nothing.
+//! next one is expected to be short, too, as a hypervisor does with a guest that has halted. After
+//! many requests at once a look that finds nothing is little for each of them. Otherwise nobody
+//! looks, and an idle device costs nothing.
+
+use std::mem;
 
 use crate::metrics::Moment;
+
+/// Requests between two pauses after which a look may be in vain: 3 µs for each, of 50, less than
+/// to be woken costs.
+const MANY: u32 = 16;
 
 /// The pauses of one worker.
 #[derive(Debug)]
@@ -16,13 +23,15 @@ pub(crate) struct Polling {
     most_usecs: u32,
     /// Whether the last pause was short.
     pays: bool,
+    /// Requests since the last pause.
+    served: u32,
     idle_since: Option<Moment>,
 }
 
 impl Polling {
     /// Looks for `most_usecs` at most; 0: never.
     pub(crate) const fn new(most_usecs: u32) -> Self {
-        Self { most_usecs, pays: false, idle_since: None }
+        Self { most_usecs, pays: false, served: 0, idle_since: None }
     }
 
     /// There is nothing to do. For how many microseconds to look: only once in a pause.
@@ -31,11 +40,16 @@ impl Polling {
             return 0;
         }
         self.idle_since = Some(now);
-        if self.pays {
+        if mem::take(&mut self.served) >= MANY || self.pays {
             self.most_usecs
         } else {
             0
         }
+    }
+
+    /// So many submissions were taken.
+    pub(crate) fn served(&mut self, requests: u32) {
+        self.served = self.served.saturating_add(requests);
     }
 
     /// There are submissions.
@@ -82,9 +96,20 @@ mod tests {
     }
 
     #[test]
+    fn many_requests_are_worth_a_look() {
+        let mut polling = Polling::new(50);
+        for (requests, expected) in [(15, 0), (16, 50), (15, 0), (1, 0)] {
+            polling.served(1);
+            polling.served(requests - 1);
+            assert_eq!(pause(&mut polling, 100, 1000), expected, "{requests}");
+        }
+    }
+
+    #[test]
     fn never_is_never() {
         let mut polling = Polling::new(0);
         for round in 1..5 {
+            polling.served(1000);
             assert_eq!(pause(&mut polling, round, round), 0);
         }
     }

@@ -129,6 +129,8 @@ pub struct Round {
     pub more: bool,
     /// Whether there are completions to publish.
     pub completed: bool,
+    /// Submissions that were taken.
+    pub taken: u32,
 }
 
 /// One queue of a device. Belongs to its worker's thread.
@@ -210,7 +212,7 @@ impl Queue {
         now: Moment,
         mut start: impl FnMut(&Self, Fetched),
     ) -> Result<Round, Ended> {
-        let mut round = Round { more: true, completed: false };
+        let mut round = Round { more: true, completed: false, taken: 0 };
         let mut at_once = [(0u64, 0u64); 2];
         // Views of the rings cost more than an entry does, hence once for all entries.
         let channel = self.channel.clone();
@@ -222,6 +224,7 @@ impl Queue {
                 round.more = false;
                 break;
             };
+            round.taken = round.taken.saturating_add(1);
             let completion = match self.check(words)? {
                 Err(None) => continue,
                 Err(Some(malformed)) => malformed,

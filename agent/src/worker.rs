@@ -225,7 +225,7 @@ impl Worker {
             if !state.ready.is_empty() {
                 polling.resume(state.now);
             }
-            state.fetch()?;
+            polling.served(state.fetch()?);
             std::future::poll_fn(|cx| {
                 let _ = state.poll(cx);
                 Poll::Ready(())
@@ -316,8 +316,10 @@ impl State {
         }
     }
 
-    /// Lets each queue on the list have one round; those that have more stay on it.
-    fn fetch(&mut self) -> Result<(), Ended> {
+    /// Lets each queue on the list have one round; those that have more stay on it. Returns how
+    /// many submissions there were.
+    fn fetch(&mut self) -> Result<u32, Ended> {
+        let mut taken = 0u32;
         for _ in 0..self.ready.len() {
             let Some(index) = self.ready.pop_front() else { break };
             let Some(Some(queue)) = self.queues.get_mut(index as usize) else { continue };
@@ -325,6 +327,7 @@ impl State {
             let round = queue.fetch(pipeline, &self.clock, self.now, |queue, fetched| {
                 requests.push(queue, fetched, pipeline);
             })?;
+            taken = taken.saturating_add(round.taken);
             queue.is_ready = round.more;
             if round.more {
                 self.ready.push_back(index);
@@ -338,7 +341,7 @@ impl State {
             tidy.set_missed_tick_behavior(MissedTickBehavior::Delay);
             self.tidy = Some(tidy);
         }
-        Ok(())
+        Ok(taken)
     }
 
     /// Looks at all that is not the submit set; ready if any of it moved.

@@ -89,7 +89,9 @@ fn nbd(plugin: &[&str]) -> TestResult<Target> {
     wait_until("nbdkit listens", BOUND, || Path::new(SOCKET).exists())
         .map_err(|why| format!("{}: {}", why.message().unwrap_or_default(), daemon.log()))?;
     sh(&format!("modprobe nbd nbds_max=1 && nbd-client -unix {SOCKET} /dev/nbd0"))?;
-    let undo = "nbd-client -d /dev/nbd0; sleep 0.5; rm -f /run/nbdkit.sock; rmmod nbd";
+    // Busy for as long as the driver parts from the server, or udev looks at what has become of it;
+    // a device that is left over would be busy for the next server, too.
+    let undo = "nbd-client -d /dev/nbd0; rm -f /run/nbdkit.sock; until rmmod nbd; do sleep 0.1; done";
     target("/dev/nbd0", undo, Some(daemon))
 }
 

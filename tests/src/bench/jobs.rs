@@ -83,7 +83,7 @@ impl Shape {
         self.rate(&self.fio(device, timing))
     }
 
-    /// As [`Self::iops`], the median of three runs; of five, if they are not much the same.
+    /// As [`Self::iops`], the median of three runs; of nine, if they are not much the same.
     ///
     /// A peer's rate may depend on which processor the scheduler gives to whom for a run: ublk's at
     /// depth 32 is 43,000 in most, and a fifth more in some.
@@ -92,7 +92,7 @@ impl Shape {
     /// When a run fails.
     pub fn usual_iops(&self, device: &Path, timing: Timing) -> TestResult<f64> {
         let mut rates = Vec::new();
-        while rates.len() < 3 || (rates.len() < 5 && !are_same(&rates)) {
+        while rates.len() < 3 || (rates.len() < 9 && !are_same(&rates)) {
             rates.push(self.iops(device, timing)?);
         }
         Ok(median(&mut rates))

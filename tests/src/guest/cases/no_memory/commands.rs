@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The control files and those of a disk, while a real agent serves them; and a disk's requests.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::{each_of_the_module, named, succeeded};
@@ -16,6 +18,10 @@ const URL: &str = "http://127.0.0.1:8099/";
 const NODE: std::time::Duration = std::time::Duration::from_secs(20);
 /// Bytes of a request: several pages of a window.
 const REQUEST_BYTES: usize = 16 << 10;
+/// Bytes of a page.
+const PAGE: usize = 4096;
+/// Requests that come together.
+const TOGETHER: u64 = 4;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
@@ -25,6 +31,7 @@ pub(super) fn cases() -> Vec<Case> {
         named!(detach_can_be_repeated),
         named!(files_are_read_and_written),
         named!(requests_succeed),
+        named!(requests_that_come_together_succeed),
     ]
 }
 
@@ -193,4 +200,30 @@ fn requests_succeed() -> TestResult {
         })?;
     }
     Ok(())
+}
+
+/// The same of requests that the block layer has gathered, for which memory runs out on the way.
+fn requests_that_come_together_succeed() -> TestResult {
+    let machine = Machine::builder().start()?;
+    machine.create("vol1", "1M")?;
+    let mut value = 0;
+    each_of_the_module(&format!("{TOGETHER} pages, written back together"), |nth| {
+        let device = machine.attach("vol1", "disk1")?;
+        settle()?;
+        let file = OpenOptions::new().write(true).open(device.path())?;
+        value ^= 0x5a;
+        // Every second page, so that none is merged with another.
+        let offset = |number: u64| number * 2 * PAGE as u64;
+        for number in 0..TOGETHER {
+            file.write_all_at(&[value; PAGE], offset(number))?;
+        }
+        nth.during(|| file.sync_data())??;
+        drop(file);
+        let disk = Disk::open(&device.path())?;
+        for number in 0..TOGETHER {
+            assert!(disk.read(offset(number), PAGE)? == [value; PAGE], "page {number} is another");
+        }
+        drop(disk);
+        leave(device)
+    })
 }
