@@ -91,7 +91,8 @@ fn nbd(plugin: &[&str]) -> TestResult<Target> {
     sh(&format!("modprobe nbd nbds_max=1 && nbd-client -unix {SOCKET} /dev/nbd0"))?;
     // Busy for as long as the driver parts from the server, or udev looks at what has become of it;
     // a device that is left over would be busy for the next server, too.
-    let undo = "nbd-client -d /dev/nbd0; rm -f /run/nbdkit.sock; until rmmod nbd; do sleep 0.1; done";
+    let undo =
+        "nbd-client -d /dev/nbd0; rm -f /run/nbdkit.sock; until rmmod nbd; do sleep 0.1; done";
     target("/dev/nbd0", undo, Some(daemon))
 }
 
