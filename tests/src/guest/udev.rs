@@ -3,9 +3,10 @@
 //!
 //! Nothing here rests on udevd's control socket alone, which loses a word now and then: one that
 //! comes after udevd has accepted the connection, but before it has asked for the sender's
-//! credentials, is without them, and udevd hangs up. `udevadm control` and `udevadm settle` succeed
-//! all the same if they have sent their second word by then (with udev 257 on a busy host, 3 of 261
-//! `udevadm control --start-exec-queue`, after which udevd handled no event any more).
+//! credentials, comes with nobody's (strace shows uid 65534), and udevd hangs up. `udevadm control`
+//! and `udevadm settle` succeed all the same if they have sent their second word by then (with udev
+//! 257 on a busy host, 3 of 261 `udevadm control --start-exec-queue`, after which udevd handled no
+//! event any more).
 
 use std::time::Duration;
 
