@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! From the block layer to a channel: `queue_rq`, `commit_rqs` and the deadline.
+//! From the block layer to a channel: what becomes of a request that comes alone.
 //!
 //! Before: blk-mq, in an RCU read section, in process context. After: [`Channel::submit`].
 

@@ -9,7 +9,7 @@
 # What is tried out by hand badly, as it decides only when something goes wrong.
 EXAMINED=(
     'proto/src/**/*.rs'
-    agent/src/errors.rs
+    agent/src/{errors,polling}.rs
     agent/src/repository.rs
     agent/src/repository/{fitness,health}.rs
     agent/src/rest/{backoff,body,head,limits}.rs

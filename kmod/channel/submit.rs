@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The way there: requests get a slot, their data a window, and the agent's worker a word of it.
 //!
-//! Before: [`crate::queue`], in blk-mq's RCU read section, so that what is borrowed from a link is
-//! not freed meanwhile. After: the submission ring.
+//! Before: [`crate::queue`] with one request, or `queue_rqs` of [`crate::ffi::disk`] with several;
+//! both in blk-mq's RCU read section, so that what is borrowed from a link is not freed meanwhile.
+//! After: the submission ring.
 //!
 //! A slot is taken under the channel's lock; pages are allocated and data copied outside of it, but
 //! for data of a page or less.
@@ -40,9 +41,9 @@ fn prepare(memory: &Memory, request: &Request) -> Result {
     }
 }
 
-/// Whether a request can go out at once, under the lock: its window has its pages, and what there
-/// is to copy is copied here, if that takes less than to let the lock go and take it again.
-fn is_ready(memory: &Memory, request: &Request, direction: Direction) -> bool {
+/// The same under the lock, where nothing is to be allocated and little to be copied: less than to
+/// let the lock go and take it again. Returns whether the request can go out.
+fn prepare_at_once(memory: &Memory, request: &Request, direction: Direction) -> bool {
     let (tag, bytes) = (request.tag(), request.bytes());
     memory.has_pages(tag, bytes)
         && match direction {
@@ -72,7 +73,7 @@ impl Channel {
                 state.release(tag);
                 return (Verdict::Parked, Some(request));
             };
-            if !self.is_dying() && is_ready(memory, &request, direction) {
+            if !self.is_dying() && prepare_at_once(memory, &request, direction) {
                 let sent = Sent { request, direction, bytes };
                 self.push(&mut state, sent, repeated, last);
                 return (Verdict::Taken, None);
@@ -143,7 +144,7 @@ impl Channel {
                 left.push(request);
                 continue;
             };
-            if is_ready(memory, &request, direction) {
+            if prepare_at_once(memory, &request, direction) {
                 self.start(&mut state, request, direction);
             } else {
                 lent.get_or_insert_with(|| (memory.clone(), session.id()));

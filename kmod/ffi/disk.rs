@@ -205,8 +205,9 @@ impl Disk {
     /// let go.
     pub(crate) fn scan_partitions(self, holds: impl Fn(bool)) {
         // SAFETY: A live disk.
-        let (state, mutex) =
-            unsafe { (&raw mut (*self.disk).state, &raw mut (*self.disk).open_mutex) };
+        let state = unsafe { &raw mut (*self.disk).state };
+        // SAFETY: A live disk.
+        let mutex = unsafe { &raw mut (*self.disk).open_mutex };
         // SAFETY: A live disk.
         unsafe { bindings::clear_bit(bindings::GD_SUPPRESS_PART_SCAN as usize, state) };
         // SAFETY: A live disk.

@@ -44,9 +44,9 @@ impl Page<'_> {
     /// # Safety
     /// `buffer` is a page that nobody else uses for `'a`.
     pub(super) unsafe fn from_raw(buffer: *mut c_char) -> Self {
+        let start = buffer.cast::<u8>();
         // SAFETY: The contract.
-        let bytes =
-            unsafe { core::slice::from_raw_parts_mut(buffer.cast::<u8>(), bindings::PAGE_SIZE) };
+        let bytes = unsafe { core::slice::from_raw_parts_mut(start, bindings::PAGE_SIZE) };
         Self { bytes, len: 0 }
     }
 

@@ -5,6 +5,8 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use srb_proto::layout::PAGE_BYTES;
+
 use super::{each_of_the_module, named, succeeded};
 use crate::guest::cases::io::disk::Disk;
 use crate::guest::cases::io::leave;
@@ -18,8 +20,6 @@ const URL: &str = "http://127.0.0.1:8099/";
 const NODE: std::time::Duration = std::time::Duration::from_secs(20);
 /// Bytes of a request: several pages of a window.
 const REQUEST_BYTES: usize = 16 << 10;
-/// Bytes of a page.
-const PAGE: usize = 4096;
 /// Requests that come together.
 const TOGETHER: u64 = 4;
 
@@ -213,15 +213,18 @@ fn requests_that_come_together_succeed() -> TestResult {
         let file = OpenOptions::new().write(true).open(device.path())?;
         value ^= 0x5a;
         // Every second page, so that none is merged with another.
-        let offset = |number: u64| number * 2 * PAGE as u64;
+        let offset = |number: u64| number * 2 * PAGE_BYTES as u64;
         for number in 0..TOGETHER {
-            file.write_all_at(&[value; PAGE], offset(number))?;
+            file.write_all_at(&[value; PAGE_BYTES], offset(number))?;
         }
         nth.during(|| file.sync_data())??;
         drop(file);
         let disk = Disk::open(&device.path())?;
         for number in 0..TOGETHER {
-            assert!(disk.read(offset(number), PAGE)? == [value; PAGE], "page {number} is another");
+            assert!(
+                disk.read(offset(number), PAGE_BYTES)? == [value; PAGE_BYTES],
+                "page {number} is another"
+            );
         }
         drop(disk);
         leave(device)
