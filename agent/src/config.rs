@@ -16,7 +16,7 @@ use srb_proto::control::MAX_POLL_USECS;
 use tracing::level_filters::LevelFilter;
 
 use crate::repository::{ReadChoice, RestConfig};
-use crate::status::DEFAULT_SOCKET;
+use srb_status::DEFAULT_SOCKET;
 
 /// Where the configuration is, unless told otherwise.
 pub const DEFAULT_PATH: &str = "/etc/srb/agent.toml";

@@ -35,7 +35,7 @@ use crate::inflight;
 use crate::metrics::{unix_seconds, Clock, Exposition, Totals};
 use crate::queue::Device;
 use crate::repository;
-use crate::status::{
+use srb_status::{
     AgentStatus, DeviceStatus, Devices, ErrorInfo, Errors, InFlight, Refused, Settings, Status,
     UrlState, UrlStatus, Urls, VolumeStatus, Volumes, DEVICES_PATH, ERRORS_PATH, INFLIGHT_PATH,
     STATUS_PATH, URLS_PATH, VOLUMES_PATH,

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::errors::RequestError;
-use crate::status::{Failure, MAX_FAILURES};
+use srb_status::{Failure, MAX_FAILURES};
 
 /// Failures that are logged in a second; all are counted and the last ones kept.
 const LOGGED_PER_SECOND: u32 = 20;

@@ -14,8 +14,8 @@ use crate::metrics::Moment;
 use crate::queue::Device;
 use crate::repository::Repository;
 use crate::rest::Seen;
-use crate::status::RequestStatus;
 use crate::tags::InFlight;
+use srb_status::RequestStatus;
 
 /// The requests that are in flight as of `now`, the oldest first.
 #[must_use]

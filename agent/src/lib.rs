@@ -41,7 +41,6 @@ pub mod session;
 pub mod settings;
 #[cfg(feature = "sim")]
 pub mod sim;
-pub mod status;
 pub mod tags;
 pub mod volume;
 pub mod window;

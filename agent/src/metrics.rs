@@ -15,8 +15,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use srb_proto::descriptor::Op;
 
-use crate::status::Latency;
 use crate::tags::Tags;
+use srb_status::Latency;
 
 /// Buckets for each doubling of a latency: a quantile is off by at most an eighth.
 const STEPS: usize = 4;

@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use srb_agent::sim::{Request, RunningAgent, SimModule};
-use srb_agent::status::{
-    DeviceStatus, Devices, Errors, InFlight, Refused, Status, UrlState, Urls, Volumes,
-};
 use srb_playground::Playground;
 use srb_proto::descriptor::Op;
 use srb_proto::layout::ABI_VERSION;
+use srb_status::{
+    DeviceStatus, Devices, Errors, InFlight, Refused, Status, UrlState, Urls, Volumes,
+};
 use tempfile::TempDir;
 
 fn ask(socket: &Path, method: &str, path: &str) -> (u16, String, String) {

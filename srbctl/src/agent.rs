@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{self, sockopt, AddressFamily, SockFlag, SockType, UnixAddr};
 use nix::sys::time::{TimeVal, TimeValLike};
 use serde::de::DeserializeOwned;
-use srb_agent::status::{
+use srb_status::{
     ErrorInfo, Errors, Failure, InFlight, Refused, Status, Volumes, ERRORS_PATH, INFLIGHT_PATH,
     STATUS_PATH, VOLUMES_PATH,
 };

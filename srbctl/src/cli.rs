@@ -8,8 +8,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use srb_agent::status::DEFAULT_SOCKET;
 use srb_proto::command::{check_device_name, check_volume_name, parse_size, Policy};
+use srb_status::DEFAULT_SOCKET;
 
 const EXAMPLES: &str = "\
 Examples:

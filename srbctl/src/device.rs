@@ -8,12 +8,13 @@ use srb_proto::command::Policy;
 use crate::cli::DeviceCommand;
 use crate::error::{Error, Failures};
 use crate::explain;
+use crate::host::Host;
 use crate::openers::{self, Opener};
 use crate::operation::Operation;
 use crate::output::{self, human_size, Align, Table};
 use crate::sysfs::CommandError;
+use crate::terminal::shown;
 use crate::volume::change;
-use crate::Host;
 
 /// Makes a block device of a volume.
 pub(crate) fn attach(host: &Host, volume: &str, device: &str) -> Result<(), Failures> {
@@ -107,7 +108,7 @@ fn show_policy(host: &Host, device: &str) -> Result<(), Failures> {
     if host.style.json {
         return output::print_json(&json!({ "device": device, "policy": policy }));
     }
-    output::print(|out| writeln!(out, "{}", output::shown(&policy)))
+    output::print(|out| writeln!(out, "{}", shown(&policy)))
 }
 
 fn set_policy(host: &Host, device: &str, policy: Policy) -> Result<(), Failures> {

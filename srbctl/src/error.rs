@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use nix::errno::Errno;
 use serde_json::json;
 
-use crate::output::shown;
+use crate::terminal::shown;
 
 /// One failure, for people and for programs.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -11,12 +11,12 @@ use srb_proto::command::MAX_URLS;
 use srb_proto::layout::MAX_DEVICES;
 
 use crate::error::Error;
+use crate::host::Host;
+use crate::known_params;
 use crate::openers;
 use crate::operation::Operation;
 use crate::output::human_size;
-use crate::params;
 use crate::sysfs::{CommandError, CommandFile, Device};
-use crate::Host;
 
 /// How many of those who have a device open are named.
 const MAX_OPENERS: usize = 8;
@@ -313,7 +313,7 @@ fn force_detach(host: &Host, device: &str, errno: Errno) -> Option<Explained> {
 fn parameter(name: &str, value: &str, errno: Errno) -> Option<Explained> {
     match errno {
         Errno::EINVAL | Errno::ERANGE => {
-            let hint = match params::range(name) {
+            let hint = match known_params::range(name) {
                 Some(range) => format!("{name} is {range}"),
                 None => LOOK_AT_THE_LOG.to_owned(),
             };

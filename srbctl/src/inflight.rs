@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use serde::Serialize;
-use srb_agent::status::RequestStatus;
+use srb_status::RequestStatus;
 
 use crate::agent::AgentError;
 use crate::error::Failures;
 use crate::explain;
+use crate::host::Host;
 use crate::operation::Operation;
 use crate::output::{self, human_micros, human_size, Align, Table};
 use crate::sysfs::{CommandError, Pending};
-use crate::Host;
 
 /// What is shown, as JSON has it.
 #[derive(Debug, Serialize)]

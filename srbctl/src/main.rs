@@ -9,27 +9,29 @@
 //!
 //! - [`cli`]: the words of the command line.
 //! - [`status`], [`url`], [`volume`], [`device`], [`inflight`], [`params`]: one file per noun.
-//! - [`sysfs`], [`agent`], [`openers`]: where the facts come from.
-//! - [`operation`], [`explain`]: what an errno means for an operation, and what to do about it.
-//! - [`output`], [`error`]: tables, JSON, exit codes.
+//! - [`host`]: where the facts come from: [`sysfs`], [`agent`], [`openers`].
+//! - [`operation`], [`known_params`], [`explain`]: what an errno means for an operation, and what to do about it.
+//! - [`output`], [`terminal`], [`error`]: tables, JSON, exit codes.
 
 mod agent;
 mod cli;
 mod device;
 mod error;
 mod explain;
+mod host;
 mod inflight;
+mod known_params;
 mod openers;
 mod operation;
 mod output;
 mod params;
 mod status;
 mod sysfs;
+mod terminal;
 mod url;
 mod volume;
 
 use std::io;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -38,16 +40,9 @@ use clap::{CommandFactory, Parser};
 use crate::agent::Agent;
 use crate::cli::{Cli, Command};
 use crate::error::{Error, Failures};
+use crate::host::Host;
 use crate::output::Style;
 use crate::sysfs::Sysfs;
-
-/// Where the facts come from, and how they are to be shown.
-struct Host {
-    sysfs: Sysfs,
-    proc_root: PathBuf,
-    agent: Agent,
-    style: Style,
-}
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

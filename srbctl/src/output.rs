@@ -7,6 +7,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use serde::Serialize;
 
 use crate::error::{Error, Failures};
+use crate::terminal::shown;
 
 /// How stdout is to be written.
 #[derive(Clone, Copy, Debug)]
@@ -109,19 +110,6 @@ impl<const N: usize> Table<N> {
         }
         Ok(())
     }
-}
-
-/// `text` as a terminal may see it: what a server calls a volume must not move the cursor.
-pub(crate) fn shown(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            safe.extend(c.escape_unicode());
-        } else {
-            safe.push(c);
-        }
-    }
-    safe
 }
 
 /// A size as lsblk writes it: at most one decimal, powers of 1024.

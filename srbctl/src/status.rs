@@ -5,17 +5,18 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 use serde_json::{json, Map, Value};
-use srb_agent::status::{AgentStatus, DeviceStatus, Status};
+use srb_status::{AgentStatus, DeviceStatus, Status};
 
 use crate::agent::AgentError;
 use crate::error::Failures;
 use crate::explain;
+use crate::host::Host;
 use crate::operation::Operation;
-use crate::output::{self, human_micros, human_secs, human_size, shown, Align, Table};
+use crate::output::{self, human_micros, human_secs, human_size, Align, Table};
 use crate::params::{self, Parameter};
 use crate::sysfs::{CommandError, Device};
+use crate::terminal::shown;
 use crate::url::{self, Url};
-use crate::Host;
 
 /// The policy that is not worth a line.
 const FAIL: &str = "fail";

@@ -3,15 +3,15 @@
 
 use serde::Serialize;
 use serde_json::json;
-use srb_agent::status::{UrlState, UrlStatus};
 use srb_proto::command::parse_urls;
+use srb_status::{UrlState, UrlStatus};
 
 use crate::cli::UrlCommand;
 use crate::error::{Error, Failures};
 use crate::explain;
+use crate::host::Host;
 use crate::operation::Operation;
 use crate::output::{self, human_micros, Align, Table};
-use crate::Host;
 
 /// A configured URL, and what the agent thinks of it.
 #[derive(Debug)]

@@ -5,16 +5,16 @@ use std::collections::HashMap;
 
 use nix::errno::Errno;
 use serde::Serialize;
-use srb_agent::status::ErrorInfo;
+use srb_status::ErrorInfo;
 
 use crate::agent::AgentError;
 use crate::cli::VolumeCommand;
 use crate::error::{Error, Failures};
 use crate::explain;
+use crate::host::Host;
 use crate::operation::Operation;
 use crate::output::{self, Align, Table};
 use crate::sysfs::{CommandError, Device};
-use crate::Host;
 
 /// One volume of the listing.
 #[derive(Debug, PartialEq, Eq, Serialize)]
