@@ -10,9 +10,8 @@ use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::oneshot;
 
-use crate::piece;
+use crate::piece::{self, INLINE_BYTES};
 use crate::range::Span;
-use crate::routes::INLINE_BYTES;
 use crate::volume::Volume;
 
 /// An answer's body.

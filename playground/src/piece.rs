@@ -11,9 +11,10 @@ use std::io;
 use bytes::Bytes;
 
 use crate::range::Span;
-use crate::routes::INLINE_BYTES;
 use crate::volume::Volume;
 
+/// The largest read or write of a volume that is done on the connection's own thread.
+pub(crate) const INLINE_BYTES: u64 = 256 * 1024;
 /// Pieces smaller than this are not worth keeping.
 const LEAST_KEPT_BYTES: usize = 32 * 1024;
 /// What a thread keeps at most.

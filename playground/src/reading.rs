@@ -13,9 +13,10 @@ use crate::answer::{empty, Answer, Refusal};
 use crate::body::Body;
 use crate::name::VolumeName;
 use crate::piece;
+use crate::piece::INLINE_BYTES;
 use crate::put::single;
 use crate::range::{ReadRange, Span};
-use crate::routes::{Routes, INLINE_BYTES};
+use crate::routes::Routes;
 use crate::volume::Volume;
 
 const CDMI_VERSION: HeaderName = HeaderName::from_static("x-cdmi-specification-version");

@@ -3,7 +3,7 @@
 //!
 //! `connection` calls [`Routes::answer`] on the connection's task; `reading` and `writing` do the
 //! operations. Work on files that may wait goes to the runtime's blocking threads; pieces of up to
-//! [`INLINE_BYTES`] of an open volume do not (the figures are in the crate's `README.md`).
+//! [`crate::piece::INLINE_BYTES`] of an open volume do not (the figures are in the crate's `README.md`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,9 +21,6 @@ use crate::store::{Store, StoreError};
 use crate::target::{Prefix, Target};
 use crate::upload::Upload;
 use crate::volume::Volume;
-
-/// The largest read or write of a volume that is done on the connection's own thread.
-pub(crate) const INLINE_BYTES: u64 = 256 * 1024;
 
 /// A repository and how it answers.
 #[derive(Debug)]

@@ -10,9 +10,10 @@ use tokio::task::spawn_blocking;
 
 use crate::answer::{empty, Answer, Refusal};
 use crate::name::VolumeName;
+use crate::piece::INLINE_BYTES;
 use crate::put::Put;
 use crate::range::{WriteRange, LARGEST_SIZE};
-use crate::routes::{Routes, INLINE_BYTES};
+use crate::routes::Routes;
 use crate::store::{Draft, Publish, Store};
 use crate::upload::Upload;
 use crate::volume::Volume;
