@@ -83,6 +83,7 @@ host_tools shellcheck=shellcheck codespell=codespell git=git
 check "rustfmt" cargo fmt --all --check
 [ ! -f kmod/main.rs ] || check "rustfmt of the module" kmod_format
 check "clippy" clippy
+check "layers of modules, no circles of imports" cargo xtask layers
 check "documentation builds, nothing undocumented" docs
 if [ "$(id -u)" = 0 ]; then
     # Made first: a check shows its output only when it fails, and this takes minutes once.

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The order of each tree's modules, and whether the imports keep to it.
+//!
+//! Two rules. Files import each other in no circle, but for a file and its own children: a module
+//! and what it is split into are one thing. And where a tree has layers, a file imports from its
+//! own layer and those below, never from one above.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use petgraph::algo::tarjan_scc;
+use petgraph::graph::DiGraph;
+
+use crate::imports::{self, Imports};
+
+/// A tree of sources.
+#[derive(Debug)]
+struct Tree {
+    /// Below the checkout.
+    folder: &'static str,
+    /// Top-level modules, the highest layer first; modules of one layer stand together. Empty: no
+    /// order but that there are no circles.
+    layers: &'static [&'static [&'static str]],
+}
+
+const TREES: [Tree; 5] = [
+    Tree { folder: "proto/src", layers: &[] },
+    Tree { folder: "status/src", layers: &[] },
+    Tree { folder: "srbctl/src", layers: &[] },
+    Tree { folder: "playground/src", layers: &[] },
+    Tree { folder: "xtask/src", layers: &[&["main"], &["layers"], &["imports"]] },
+];
+
+/// What is wrong in all trees, a sentence each.
+pub(crate) fn check_all(root: &Path) -> Result<Vec<String>, imports::Error> {
+    let mut findings = Vec::new();
+    for tree in &TREES {
+        let imports = imports::read(&root.join(tree.folder))?;
+        let of_tree = circles(&imports).into_iter().chain(climbs(&imports, tree.layers));
+        findings.extend(of_tree.map(|finding| format!("{}: {finding}", tree.folder)));
+    }
+    Ok(findings)
+}
+
+/// Files that import each other, one another's children aside.
+fn circles(imports: &Imports) -> Vec<String> {
+    let mut graph = DiGraph::new();
+    let nodes: BTreeMap<&str, _> =
+        imports.keys().map(|module| (module.as_str(), graph.add_node(module.as_str()))).collect();
+    for (from, targets) in imports {
+        for target in targets {
+            graph.add_edge(nodes[from.as_str()], nodes[target.as_str()], ());
+        }
+    }
+    let circles = tarjan_scc(&graph).into_iter().map(|members| {
+        let mut members: Vec<&str> = members.into_iter().map(|node| graph[node]).collect();
+        members.sort_unstable();
+        members
+    });
+    circles
+        .filter(|members| members.len() > 1 && !is_one_module(members))
+        .map(|members| format!("a circle of {}", members.join(", ")))
+        .collect()
+}
+
+/// Whether one of them is the parent of all others.
+fn is_one_module(members: &[&str]) -> bool {
+    members.iter().any(|parent| {
+        members.iter().filter(|member| *member != parent).all(|member| {
+            let name = member.strip_prefix(parent).and_then(|rest| rest.strip_prefix("::"));
+            name.is_some_and(|name| !name.contains("::"))
+        })
+    })
+}
+
+/// Imports from a layer above, and modules without a layer.
+fn climbs(imports: &Imports, layers: &[&[&str]]) -> Vec<String> {
+    if layers.is_empty() {
+        return Vec::new();
+    }
+    let top = |module: &str| module.split("::").next().unwrap_or_default().to_owned();
+    let layer = |module: &str| {
+        let name = top(module);
+        layers.iter().position(|layer| layer.contains(&name.as_str()))
+    };
+    let mut findings = Vec::new();
+    for (from, targets) in imports {
+        let Some(own) = layer(from) else {
+            findings.push(format!("{from} is in no layer"));
+            continue;
+        };
+        let above = targets.iter().filter(|target| layer(target).is_some_and(|it| it < own));
+        findings
+            .extend(above.map(|target| format!("{from} imports {target}, which lies above it")));
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn imports(edges: &[(&str, &[&str])]) -> Imports {
+        edges
+            .iter()
+            .map(|(from, to)| ((*from).to_owned(), to.iter().map(|it| (*it).to_owned()).collect()))
+            .collect()
+    }
+
+    #[test]
+    fn circles_are_found_and_a_module_with_its_children_is_none() {
+        let family = imports(&[("a", &["a::b", "a::c"]), ("a::b", &["a"]), ("a::c", &["a::b"])]);
+        assert!(circles(&family).is_empty());
+        let circle = imports(&[("a", &["b"]), ("b", &["c"]), ("c", &["a"]), ("d", &["a"])]);
+        assert_eq!(circles(&circle), ["a circle of a, b, c"]);
+        let grandchild = imports(&[("a", &["a::b::c"]), ("a::b::c", &["a"])]);
+        assert_eq!(circles(&grandchild).len(), 1);
+    }
+
+    #[test]
+    fn layers_import_downwards_alone() {
+        let layers: &[&[&str]] = &[&["main"], &["store", "paths"], &["http"]];
+        let tree = imports(&[
+            ("main", &["store"]),
+            ("store", &["paths", "http::pool"]),
+            ("paths", &["store"]),
+            ("http::pool", &["store"]),
+            ("stray", &[]),
+        ]);
+        assert_eq!(
+            climbs(&tree, layers),
+            ["http::pool imports store, which lies above it", "stray is in no layer"]
+        );
+    }
+
+    #[test]
+    fn the_project_keeps_to_its_layers() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        assert_eq!(check_all(&root).expect("readable"), [""; 0]);
+    }
+}
