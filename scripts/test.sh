@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 # Runs all tests and adds them up: the last line is "N passed, N failed". Suites that cannot run
-# here print SKIP and why.
+# here print SKIP and why. SEED=N repeats a run: all random numbers come from it, and a run without
+# it draws one, and says so at its beginning and its end.
 . "$(dirname "$0")/lib.sh"
 
 PASSED=0
@@ -55,6 +56,11 @@ loom_tests() {
 
 cd "$ROOT"
 need_cargo
+SEED=${SEED:-$(($(date +%s%N) / 1000 % 4294967296))}
+[[ $SEED =~ ^[0-9]+$ ]] || die "SEED=$SEED is no number"
+# The project's own tests, proptest's, and the first seed of the simulation.
+export SRB_SEED=$SEED PROPTEST_RNG_SEED=$SEED SRB_SIM_FIRST=$SEED
+say "again: make test SEED=$SEED"
 command -v cargo-nextest >/dev/null ||
     echo "SKIP: cargo-nextest (cargo install cargo-nextest): cargo test runs the host's tests"
 VM=yes
@@ -74,5 +80,6 @@ else
     echo "SKIP: tests in the VM: making its trees needs root: run 'sudo make test'"
 fi
 BACKGROUND=()
+[ "$FAILED" = 0 ] || say "again: make test SEED=$SEED"
 echo "$PASSED passed, $FAILED failed"
 [ "$FAILED" = 0 ]

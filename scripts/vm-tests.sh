@@ -5,8 +5,10 @@
 # usage: vm-tests.sh [FILTER] [--list]
 . "$(dirname "$0")/lib.sh"
 
+# SRB_SEED: what the tests draw their random numbers from, to repeat a run.
 run() {
-    "$ROOT/scripts/vm.sh" run --disk 8G --timeout "${SRB_VM_TIMEOUT:-1200}" -- "$@"
+    "$ROOT/scripts/vm.sh" run --disk 8G --timeout "${SRB_VM_TIMEOUT:-1200}" -- \
+        env ${SRB_SEED:+"SRB_SEED=$SRB_SEED"} "$@"
 }
 
 if [ $# -gt 0 ]; then
@@ -17,14 +19,14 @@ fi
 run true
 OUTPUT=$(mktemp)
 trap 'rm -f "$OUTPUT"' EXIT
-run env SRB_SHARE=2/2 srb-guest-tests >"$OUTPUT" 2>&1 &
+run SRB_SHARE=2/2 srb-guest-tests >"$OUTPUT" 2>&1 &
 SECOND=$!
 STATUS=0
-run env SRB_SHARE=1/2 srb-guest-tests || STATUS=$?
+run SRB_SHARE=1/2 srb-guest-tests || STATUS=$?
 wait $SECOND || STATUS=$?
 cat "$OUTPUT"
 # This one is done to a VM, not in it.
-if "$ROOT/scripts/vm.sh" faults --short power_cuts; then
+if "$ROOT/scripts/vm.sh" faults --short ${SRB_SEED:+--seed "$SRB_SEED"} power_cuts; then
     echo "test result: ok. 1 passed; 0 failed"
 else
     echo "test result: FAILED. 0 passed; 1 failed"

@@ -232,6 +232,7 @@ impl View {
             probes: url.probes,
             hedged: url.hedged,
             hedge_wins: url.hedge_wins,
+            connections_opened: url.connections_opened,
             last_error: url.last_error,
         };
         self.office.repository.status().into_iter().map(convert).collect()
@@ -350,7 +351,7 @@ impl View {
 
     fn url_metrics(&self, page: &mut Exposition) {
         type Value = fn(&repository::UrlStatus) -> f64;
-        let metrics: [(&str, &str, &str, Value); 12] = [
+        let metrics: [(&str, &str, &str, Value); 13] = [
             ("srb_url_up", "gauge", "Whether the server answers (1), or is avoided (0).", |url| {
                 f64::from(url.state != repository::UrlState::Down)
             }),
@@ -384,6 +385,9 @@ impl View {
             }),
             ("srb_url_hedge_wins_total", "counter", "Those that it answered first.", |url| {
                 url.hedge_wins as f64
+            }),
+            ("srb_url_connections_total", "counter", "Connections opened.", |url| {
+                url.connections_opened as f64
             }),
         ];
         let urls = self.office.repository.status();

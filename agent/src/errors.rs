@@ -53,6 +53,8 @@ pub enum ErrorKind {
     Exists,
     /// No such volume.
     NotFound,
+    /// What became of the operation could not be found out.
+    Unknown,
 }
 
 /// A row of the table.
@@ -85,7 +87,7 @@ pub enum Blame {
 
 impl ErrorKind {
     /// Every kind, in order.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::NoUrl,
         Self::MixedNull,
         Self::Invalid,
@@ -106,6 +108,7 @@ impl ErrorKind {
         Self::Full,
         Self::Exists,
         Self::NotFound,
+        Self::Unknown,
     ];
 
     /// The table: kind → retry? → blame → ambiguous? → errno.
@@ -130,6 +133,7 @@ impl ErrorKind {
             Self::Full => (false, None, false, libc::ENOSPC),
             Self::Exists => (false, None, false, libc::EEXIST),
             Self::NotFound => (false, None, false, libc::ENOENT),
+            Self::Unknown => (false, Ours, false, libc::EIO),
         };
         let elsewhere = retry || matches!(self, Self::Unfit);
         Rule { retry, elsewhere, blame, ambiguous, errno }
@@ -181,6 +185,13 @@ impl RequestError {
     #[must_use]
     pub fn may_have_happened_if(mut self, ambiguous: bool) -> Self {
         self.ambiguous |= ambiguous;
+        self
+    }
+
+    /// The same under another name, after what was asked since.
+    #[must_use]
+    pub const fn became(mut self, kind: ErrorKind) -> Self {
+        self.kind = kind;
         self
     }
 
@@ -280,7 +291,7 @@ mod tests {
         assert!(ErrorKind::ALL.is_sorted());
         let mut kinds = ErrorKind::ALL.to_vec();
         kinds.dedup();
-        assert_eq!(kinds.len(), ErrorKind::NotFound as usize + 1);
+        assert_eq!(kinds.len(), ErrorKind::Unknown as usize + 1);
     }
 
     #[test]

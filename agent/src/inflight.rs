@@ -76,6 +76,7 @@ fn reason(kind: ErrorKind, status: Option<u16>) -> String {
         ErrorKind::Full => "server full",
         ErrorKind::Exists => "volume exists",
         ErrorKind::NotFound => "no such volume",
+        ErrorKind::Unknown => "its outcome is not known",
     };
     match status {
         Some(status) => format!("{words} ({status})"),

@@ -6,6 +6,7 @@
 //! queues.
 
 mod create;
+mod doubts;
 mod heritage;
 mod landing;
 mod limit;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
+use self::doubts::{Doubt, Doubts};
 pub(crate) use self::heritage::Heritage;
 pub(crate) use self::landing::Landing;
 use self::limit::Limit;
@@ -141,6 +143,7 @@ impl WeakVolume {
 pub struct Volumes {
     client: Rc<Client>,
     tasks: TaskTracker,
+    doubts: Rc<Doubts>,
 }
 
 impl fmt::Debug for Volumes {
@@ -153,7 +156,8 @@ impl Volumes {
     /// With connections of its own.
     #[must_use]
     pub fn new(repository: Arc<Repository>) -> Self {
-        Self { client: Rc::new(Client::new(repository)), tasks: TaskTracker::new() }
+        let client = Rc::new(Client::new(repository));
+        Self { client, tasks: TaskTracker::new(), doubts: Rc::default() }
     }
 
     /// The names, sorted. Scratch volumes of probes are left out, and deleted if nobody uses them
@@ -201,7 +205,8 @@ impl Volumes {
         if let Some(known) = self.null_size() {
             return null::create(name, known);
         }
-        let job = create::Job { volume: self.volume(name), size, repeated };
+        let doubts = Rc::clone(&self.doubts);
+        let job = create::Job { volume: self.volume(name), size, repeated, doubts };
         create::run(&self.tasks, Rc::clone(&self.client), job).await
     }
 
@@ -211,7 +216,8 @@ impl Volumes {
     /// that word.
     ///
     /// # Errors
-    /// See [`ErrorKind`]; [`ErrorKind::Invalid`] if the volume would not grow. With `repeated`, a
+    /// See [`ErrorKind`]; [`ErrorKind::Invalid`] if the volume would not grow. With `repeated`, and
+    /// after an extend to the same size of which nobody could tell whether it had happened, a
     /// volume that has the size already is a success.
     pub async fn extend(&self, name: &str, size: u64, repeated: bool) -> Result<(), RequestError> {
         let what = format!("extend of volume {name} to {size} bytes");
@@ -221,6 +227,8 @@ impl Volumes {
         let volume = self.volume(name);
         let _alone = volume.0.changing.lock().await;
         let old = size_of(&self.client, &volume).await.map_err(|error| error.within(&what))?;
+        let repeated = repeated || self.doubts.holds(name, Doubt::Extended(size));
+        self.doubts.settle(name);
         if repeated && old == size {
             return Ok(());
         }
@@ -231,32 +239,56 @@ impl Volumes {
         let Err(error) = self.client.run(&Operation::SetSize(&volume, size)).await else {
             return Ok(());
         };
-        if error.may_have_happened() && size_of(&self.client, &volume).await == Ok(size) {
-            return Ok(());
+        if !error.may_have_happened() {
+            return Err(error.within(what));
         }
-        Err(error.within(what))
+        match size_of(&self.client, &volume).await {
+            Ok(now) if now == size => Ok(()),
+            Ok(now) => Err(error.within(what).with_note(format!("it has {now} bytes"))),
+            Err(asked) => {
+                self.doubts.remember(name, Doubt::Extended(size));
+                let note = format!("it may have been extended: extend it again; {asked}");
+                Err(error.within(what).with_note(note))
+            }
+        }
     }
 
-    /// Deletes a volume. With `repeated`, one that does not exist is a success.
+    /// Deletes a volume. With `repeated`, and after a destroy of which nobody could tell whether it
+    /// had happened, one that does not exist is a success.
     ///
     /// # Errors
     /// See [`ErrorKind`].
     pub async fn destroy(&self, name: &str, repeated: bool) -> Result<(), RequestError> {
+        let what = format!("delete of volume {name}");
         if self.null_size().is_some() {
-            return Err(null::fixed(format_args!("delete of volume {name}")));
+            return Err(null::fixed(what));
         }
         let volume = self.volume(name);
         let _alone = volume.0.changing.lock().await;
+        let repeated = repeated || self.doubts.holds(name, Doubt::Destroyed);
+        // Asked first, "no such volume" is the truth; after a try whose answer was lost it might
+        // come from that try. A server that cannot tell a size may delete all the same.
+        let existed = match size_of(&self.client, &volume).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.doubts.settle(name);
+                return if repeated { Ok(()) } else { Err(error.within(what)) };
+            }
+            Err(error) if error.may_pass() => return Err(error.within(what)),
+            known => known.is_ok(),
+        };
         match self.client.run(&Operation::Delete(&volume)).await {
-            // An earlier try, whose answer was lost, has deleted it.
+            Ok(_) => {}
             Err(error)
                 if error.kind() == ErrorKind::NotFound
-                    && (repeated || error.may_have_happened()) =>
-            {
-                Ok(())
+                    && (existed || repeated || error.may_have_happened()) => {}
+            Err(error) if error.may_have_happened() => {
+                self.doubts.remember(name, Doubt::Destroyed);
+                return Err(error.with_note("it may have been deleted: destroy it again"));
             }
-            result => result.map(drop),
+            Err(error) => return Err(error),
         }
+        self.doubts.settle(name);
+        Ok(())
     }
 
     /// Waits until everything that dropped operations left behind is undone; for the end of the

@@ -180,3 +180,57 @@ async fn another_path_takes_over_and_gives_back() {
     })
     .await;
 }
+
+/// So many commands of each kind, one after the other, and the connections that each kind opened.
+#[tokio::test]
+async fn connections_serve_again_whatever_the_answer() {
+    const EACH: usize = 1000;
+    let store = store(&[]);
+    let opened = || store.repository.status()[0].connections_opened;
+    local(async {
+        let volumes = Volumes::new(store.repository.clone());
+        volumes.create("taken", 512, false).await.expect("created");
+        let volume = store.repository.volume("taken");
+        let absent = store.repository.volume("absent");
+        let pipeline = Pipeline::new(store.repository.clone());
+        let window = Window::from_vec(vec![0; 4096]);
+        for kind in [
+            "destroy of nothing",
+            "create of what exists",
+            "stat",
+            "list",
+            "extend in vain",
+            "life",
+            "read",
+            "read of nothing",
+            "read beyond the end",
+            "write",
+        ] {
+            let before = opened();
+            for _ in 0..EACH {
+                match kind {
+                    "destroy of nothing" => drop(volumes.destroy("absent", false).await),
+                    "create of what exists" => drop(volumes.create("taken", 512, false).await),
+                    "stat" => drop(volumes.stat("taken").await),
+                    "list" => drop(volumes.list().await),
+                    "extend in vain" => drop(volumes.extend("taken", 512, false).await),
+                    "life" => {
+                        volumes.create("life", 512, false).await.expect("created");
+                        volumes.destroy("life", false).await.expect("destroyed");
+                    }
+                    "read" => pipeline.read(&volume, 0, &window, 512).await.expect("read"),
+                    "read of nothing" => drop(pipeline.read(&absent, 0, &window, 512).await),
+                    "read beyond the end" => {
+                        drop(pipeline.read(&volume, 1 << 20, &window, 512).await);
+                    }
+                    _ => pipeline.write(&volume, 0, &window, 512, false).await.expect("written"),
+                }
+            }
+            let opened = opened() - before;
+            println!("{EACH} of {kind}: {opened} connections opened");
+            // One for the first of its worker.
+            assert!(opened <= 1, "{kind}: {opened} connections for {EACH} requests");
+        }
+    })
+    .await;
+}

@@ -45,8 +45,8 @@ JSON:
   module   version, parameters: [{name, value, writable, description}]
   agent    version, abi, pid, uptime_secs, session, queues; null when none answers
   urls     [{url}], and from the agent state (up, down, unknown), reason, active, requests, errors,
-           latency_us, read_latency_us, probes, hedged, hedge_wins, last_error; null when they
-           cannot be read
+           latency_us, read_latency_us, probes, hedged, hedge_wins, connections_opened, last_error;
+           null when they cannot be read
   devices  [{name, volume, size_bytes, urls, log_level, policy}], and from the agent attachment,
            in_flight, oldest_age_ms, reads, writes, read_bytes, written_bytes, errors, held,
            retries, read_latency and write_latency {mean_us, p50_us, p99_us, max_us}

@@ -210,7 +210,8 @@ fn status_as_json_has_the_documented_fields() {
         json!({ "url": "http://b", "state": "down", "reason": "connection refused",
             "active": false, "requests": 9, "errors": 9, "latency_us": null,
             "read_latency_us": null,
-            "probes": 0, "hedged": 0, "hedge_wins": 0, "last_error": null })
+            "probes": 0, "hedged": 0, "hedge_wins": 0,
+            "connections_opened": 0, "last_error": null })
     );
     let disk = &value["devices"][0];
     // The module has the last word on what both of them know.

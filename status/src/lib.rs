@@ -131,6 +131,8 @@ pub struct UrlStatus {
     pub hedged: u64,
     /// Those of them that it answered first.
     pub hedge_wins: u64,
+    /// Connections that were opened since the agent knows the URL.
+    pub connections_opened: u64,
     /// The last thing that went wrong, for people.
     pub last_error: Option<String>,
 }

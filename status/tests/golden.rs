@@ -27,6 +27,7 @@ fn url() -> UrlStatus {
         probes: 5,
         hedged: 6,
         hedge_wins: 7,
+        connections_opened: 8,
         last_error: Some("late".into()),
     }
 }

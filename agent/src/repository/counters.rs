@@ -94,6 +94,8 @@ pub(crate) struct Counters {
     /// Reads sent here because another URL was slow, and those answered before that one.
     pub(crate) hedged: AtomicU64,
     pub(crate) hedge_wins: AtomicU64,
+    /// Connections that were opened.
+    pub(crate) connections: AtomicU64,
 }
 
 /// Adds one to a counter.
@@ -114,6 +116,7 @@ pub(crate) struct Totals {
     pub(crate) failed_probes: u64,
     pub(crate) hedged: u64,
     pub(crate) hedge_wins: u64,
+    pub(crate) connections: u64,
 }
 
 impl Default for Counters {
@@ -124,6 +127,7 @@ impl Default for Counters {
             failed_probes: AtomicU64::new(0),
             hedged: AtomicU64::new(0),
             hedge_wins: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
         }
     }
 }
@@ -144,6 +148,7 @@ impl Counters {
             failed_probes: self.failed_probes.load(Relaxed),
             hedged: self.hedged.load(Relaxed),
             hedge_wins: self.hedge_wins.load(Relaxed),
+            connections: self.connections.load(Relaxed),
             ..Totals::default()
         };
         let (mut weighted, mut answers) = (0u128, 0u128);

@@ -80,6 +80,7 @@ impl Url {
             failed_probes: totals.failed_probes,
             hedged: totals.hedged,
             hedge_wins: totals.hedge_wins,
+            connections_opened: totals.connections,
         }
     }
 }

@@ -14,7 +14,7 @@ use super::operation::Operation;
 use super::pool::{Connection, Pool};
 use super::{answer, connect, Client, Failure, Reply};
 use crate::errors::{Blame, ErrorKind};
-use crate::repository::Url;
+use crate::repository::{count, Url};
 
 impl Client {
     /// One try at one URL, from `start`, which is now. A kept connection that turns out dead is
@@ -58,8 +58,7 @@ impl Client {
         sent_again: &mut dyn FnMut(),
     ) -> Result<(Reply, Instant), Failure> {
         let mut limits = *limits;
-        let may_repeat = operation.has_one_answer();
-        let mut kept = if may_repeat { pool.take(start) } else { None };
+        let mut kept = pool.take(start);
         loop {
             let was_kept = kept.is_some();
             let (connection, sent) = match kept.take() {
@@ -138,5 +137,7 @@ impl Client {
 
 /// A connection of its own.
 async fn fresh(url: &Url, limits: &Limits) -> Result<Box<Connection>, Failure> {
-    connect::open(url.host(), limits.connect()).await.map(Connection::new)
+    let stream = connect::open(url.host(), limits.connect()).await?;
+    count(&url.counters.connections);
+    Ok(Connection::new(stream))
 }

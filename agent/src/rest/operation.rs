@@ -67,14 +67,6 @@ impl Operation<'_> {
         matches!(self, Self::Create(_) | Self::SetSize(..) | Self::Write(_))
     }
 
-    /// Whether a server that gets it twice answers the same twice.
-    ///
-    /// Otherwise it goes on a fresh connection: on a kept one that turns out dead nobody could tell
-    /// whether the server got it, and what its answer to the second request means.
-    pub(crate) const fn has_one_answer(&self) -> bool {
-        !matches!(self, Self::Create(_) | Self::Delete(_))
-    }
-
     /// The volume that it is about.
     pub(crate) const fn volume(&self) -> Option<&Volume> {
         match self {

@@ -80,17 +80,23 @@ async fn examine(
     limits: &Limits,
     scratch: &Volume,
 ) -> Result<Result<(), String>, Failure> {
+    let mut sent_twice = false;
+    let create = Operation::Create(scratch);
+    let created =
+        client.attempt(pool, &create, limits, Instant::now(), &mut || sent_twice = true).await;
+    match created {
+        // Nobody else makes this name: the server got the first request of the two.
+        Err(failure) if failure.kind == ErrorKind::Exists && sent_twice => {}
+        Err(failure) if failure.kind == ErrorKind::Exists => {
+            return Ok(Err("a volume that nobody has made exists there".to_owned()));
+        }
+        created => drop(created?),
+    }
     let ask = async |operation: Operation<'_>| {
         client.attempt(pool, &operation, limits, Instant::now(), &mut || {}).await
     };
     let size = PART.saturating_mul(3);
     let pattern: Vec<u8> = (0..PART).map(|_| rand::random()).collect();
-    match ask(Operation::Create(scratch)).await {
-        Err(failure) if failure.kind == ErrorKind::Exists => {
-            return Ok(Err("a volume that nobody has made exists there".to_owned()));
-        }
-        created => created?,
-    };
     ask(Operation::SetSize(scratch, size as u64)).await?;
     let window = Window::from_vec(pattern.clone());
     let middle = Io { volume: scratch, offset: PART as u64, window: &window, len: PART };

@@ -11,8 +11,24 @@
 //! volume of 0 bytes is either its own or that of somebody else who is at the same point at this
 //! moment. The latter holds no data, and whoever comes second fails or sets the size once more:
 //! nothing is lost by taking it for ours. Any other size is somebody else's volume, unless an
-//! earlier agent was told to make it so (`repeated`). A volume is deleted only when it was made
-//! here, or has 0 bytes.
+//! earlier agent was told to make it so (`repeated`), or an earlier create of this agent may have
+//! ([`super::doubts`]). A volume is deleted only when it was made here, or has 0 bytes.
+//!
+//! # When nobody can tell
+//! A question that is not answered is no answer:
+//!
+//! | first request | its size | the create says |
+//! |---|---|---|
+//! | exists, perhaps since an own try | 0 | goes on |
+//! | the same | as wanted, and it may be ours | done |
+//! | the same | another | EEXIST |
+//! | the same | could not be asked, or is gone | EIO: it may have been created, empty |
+//! | no answer | 0 | its error, and the volume is deleted |
+//! | no answer | another | EEXIST, or done if it may be ours |
+//! | no answer | no such volume | its error: nothing was made |
+//! | no answer | could not be asked | its error, and that it may have been created, empty |
+//!
+//! What may be left is named, and remembered as a doubt: the same command goes on from there.
 
 use std::rc::Rc;
 
@@ -20,6 +36,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::doubts::{Doubt, Doubts};
 use super::{size_of, Volume};
 use crate::errors::{ErrorKind, RequestError};
 use crate::rest::{Client, Operation};
@@ -30,6 +47,8 @@ pub(super) struct Job {
     pub(super) volume: Volume,
     pub(super) size: u64,
     pub(super) repeated: bool,
+    /// Of all commands of this agent.
+    pub(super) doubts: Rc<Doubts>,
 }
 
 /// What the first request left.
@@ -83,6 +102,7 @@ impl Job {
     ) -> Result<Made, RequestError> {
         // Not cut off by a cancellation: afterwards nobody could tell whose volume it is.
         let made = self.first_half(client).await.map_err(|error| error.within(self))?;
+        self.doubts.settle(self.volume.name());
         if made == Made::Whole {
             return Ok(made);
         }
@@ -103,22 +123,35 @@ impl Job {
         let Err(error) = client.run(&Operation::Create(&self.volume)).await else {
             return Ok(Made::Empty);
         };
-        let unsure = self.repeated || error.may_have_happened();
-        match (error.kind(), unsure) {
-            (ErrorKind::Exists, true) => match size_of(client, &self.volume).await {
-                Ok(0) => Ok(Made::Empty),
-                Ok(size) if self.repeated && size == self.size => Ok(Made::Whole),
-                _ => Err(error),
-            },
-            (_, true) if error.may_have_happened() => {
-                // No try was answered; one may have made the volume.
-                match size_of(client, &self.volume).await {
-                    Ok(0) => Err(error.with_note(self.undo(client).await)),
-                    _ => Err(error),
-                }
-            }
-            _ => Err(error),
+        let exists = error.kind() == ErrorKind::Exists;
+        let earlier = self.doubts.created(self.volume.name());
+        let may_be_ours = self.repeated || error.may_have_happened() || earlier.is_some();
+        if !may_be_ours || !(exists || error.may_have_happened()) {
+            return Err(error);
         }
+        let whole = self.repeated || earlier == Some(self.size);
+        match size_of(client, &self.volume).await {
+            Ok(0) if exists => Ok(Made::Empty),
+            Ok(0) => Err(error.with_note(self.undo(client).await)),
+            Ok(size) if whole && size == self.size => Ok(Made::Whole),
+            Ok(size) => {
+                self.doubts.settle(self.volume.name());
+                let note = format!("it exists with {size} bytes");
+                Err(error.became(ErrorKind::Exists).with_note(note))
+            }
+            Err(asked) if asked.kind() == ErrorKind::NotFound && !exists => Err(error),
+            Err(asked) => Err(self.unknown(error, &asked)),
+        }
+    }
+
+    /// The error of a create of which nobody can tell whether it has made the volume.
+    fn unknown(&self, error: RequestError, asked: &RequestError) -> RequestError {
+        self.doubts.remember(self.volume.name(), Doubt::Created(self.size));
+        let exists = error.kind() == ErrorKind::Exists;
+        let error = if exists { error.became(ErrorKind::Unknown) } else { error };
+        error.with_note(format!(
+            "it may have been created, empty: create it again, or destroy it; {asked}"
+        ))
     }
 
     /// Deletes what the first half made; says what came of it.
@@ -126,13 +159,20 @@ impl Job {
         match client.run(&Operation::Delete(&self.volume)).await {
             Ok(_) => "what was done is undone".to_owned(),
             Err(error) if error.kind() == ErrorKind::NotFound => "nothing is left of it".to_owned(),
-            Err(error) => format!("an empty volume is left, undoing failed: {error}"),
+            Err(error) => {
+                self.doubts.remember(self.volume.name(), Doubt::Created(self.size));
+                format!(
+                    "an empty volume may be left, undoing failed: create it again, or destroy it; \
+                     {error}"
+                )
+            }
         }
     }
 
     async fn undo_for_nobody(&self, client: &Client) {
         match client.run(&Operation::Delete(&self.volume)).await {
             Err(error) if error.kind() != ErrorKind::NotFound => {
+                self.doubts.remember(self.volume.name(), Doubt::Created(self.size));
                 tracing::warn!(%error, "a cancelled create could not be undone");
             }
             _ => {}

@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::guest::cases::faults::{self, About};
-use crate::guest::random::Random;
+use crate::guest::random::{Random, SEED};
 use crate::vm::{self, host, Accel, Error, Job, Options};
 
 pub mod power_cuts;
@@ -132,7 +132,7 @@ impl Run {
 /// Runs a campaign inside a VM.
 fn inside(run: &Run, about: &About) -> Result<Outcome, Error> {
     let form = format!("{}={}", faults::FORM, if run.short { "short" } else { "full" });
-    let seed = format!("{}={}", faults::SEED, run.seed);
+    let seed = format!("{}={}", SEED, run.seed);
     let rounds = run.rounds.map(|rounds| rounds.to_string()).unwrap_or_default();
     let rounds = format!("{}={rounds}", faults::ROUNDS);
     let case = format!("faults::{}", about.name);

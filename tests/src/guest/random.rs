@@ -3,14 +3,26 @@
 
 use std::time::{Duration, SystemTime};
 
+/// The seed of all that draws numbers, in the environment: `make test SEED=N` sets it.
+pub const SEED: &str = "SRB_SEED";
+
 /// A generator; whoever makes one prints its seed.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
 impl Random {
-    /// A seed of the moment.
+    /// The seed in the environment, with which a run is repeated, or one of the moment.
+    ///
+    /// # Panics
+    /// If what is in the environment is no number.
     #[must_use]
     pub fn fresh_seed() -> u64 {
+        if let Some(text) = std::env::var(SEED).ok().filter(|text| !text.is_empty()) {
+            return match text.parse() {
+                Ok(seed) => seed,
+                Err(error) => panic!("{SEED}={text}: {error}"),
+            };
+        }
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         // Short enough to be typed again.
         (u64::from(now.subsec_nanos()) ^ now.as_secs() << 12) & 0xffff_ffff

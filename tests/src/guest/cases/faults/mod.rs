@@ -34,8 +34,6 @@ mod takeover;
 pub const RESULT: &str = "RESULT ";
 /// `full` selects the full form of every campaign.
 pub const FORM: &str = "SRB_FAULTS";
-/// The seed, a number.
-pub const SEED: &str = "SRB_SEED";
 /// The campaign's size, instead of that of its form.
 pub const ROUNDS: &str = "SRB_ROUNDS";
 
@@ -116,7 +114,6 @@ impl Figures {
 #[derive(Debug, Clone, Copy, Default)]
 struct Settings {
     full: bool,
-    seed: Option<u64>,
     rounds: Option<u64>,
 }
 
@@ -131,15 +128,15 @@ impl Settings {
             text(name).map(parse)
         };
         let full = text(FORM).is_some_and(|form| form == "full");
-        Self { full, seed: number(SEED), rounds: number(ROUNDS) }
+        Self { full, rounds: number(ROUNDS) }
     }
 }
 
 impl Campaign {
     fn case(&'static self, settings: Settings) -> Case {
-        let Settings { full, seed, rounds } = settings;
+        let Settings { full, rounds } = settings;
         let size = rounds.unwrap_or(if full { self.full } else { self.short });
-        let plan = Plan { seed: seed.unwrap_or_else(Random::fresh_seed), size };
+        let plan = Plan { seed: Random::fresh_seed(), size };
         let mut case = Case::new(&format!("faults::{}", self.name), move || self.execute(&plan));
         if full || rounds.is_some() {
             case = case.bound(self.bound);
