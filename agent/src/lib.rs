@@ -37,6 +37,7 @@ pub mod queue;
 pub mod repository;
 mod requests;
 mod rest;
+pub mod rights;
 pub mod session;
 pub mod settings;
 #[cfg(feature = "sim")]

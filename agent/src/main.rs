@@ -15,7 +15,7 @@ use srb_agent::config::{Arguments, Config};
 use srb_agent::logging::Log;
 use srb_agent::notify::notify;
 use srb_agent::session::{BeginError, Begun, Entry, KernelDevice, Session};
-use srb_agent::{memory, worker};
+use srb_agent::{memory, rights, worker};
 use tokio::signal::unix::{signal, SignalKind};
 use tokio::task::LocalSet;
 
@@ -53,6 +53,9 @@ fn run(config: &Config, log: Log) -> Result<(), AgentError> {
     let begun = begin(config)?;
     if !config.takeover {
         prepare();
+    }
+    if let Err(error) = rights::give_up_admin() {
+        tracing::warn!("cannot give up rights: {error}");
     }
     let runtime = worker::runtime()?;
     LocalSet::new().block_on(&runtime, async {
