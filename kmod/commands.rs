@@ -136,7 +136,7 @@ pub(crate) fn create(text: &[u8]) -> Result {
     let created = || -> Result<(), Failure> {
         let operation = registry::begin_detached(&volume)?;
         check_urls()?;
-        control::call(Op::Create, size, name.as_bytes(), Wait::Interruptible)?;
+        control::change(Op::Create, size, name.as_bytes(), false, &operation)?;
         drop(operation);
         Ok(())
     };
@@ -162,7 +162,7 @@ pub(crate) fn extend(text: &[u8]) -> Result {
         // A device that is smaller than its volume is left by an extend that was interrupted: do
         // the rest of it.
         let repeated = device.is_some();
-        control::call_marked(Op::Extend, size, name.as_bytes(), repeated, Wait::Interruptible)?;
+        control::change(Op::Extend, size, name.as_bytes(), repeated, &operation)?;
         if let Some(device) = &device {
             device.grow(size);
         }
@@ -181,7 +181,7 @@ pub(crate) fn destroy(text: &[u8]) -> Result {
     let destroyed = || -> Result<(), Failure> {
         let operation = registry::begin_detached(&volume)?;
         check_urls()?;
-        control::call(Op::Destroy, 0, name.as_bytes(), Wait::Interruptible)?;
+        control::change(Op::Destroy, 0, name.as_bytes(), false, &operation)?;
         drop(operation);
         Ok(())
     };
@@ -326,8 +326,8 @@ fn detach_device(name: &DeviceName, how: Detach) -> Result {
 }
 
 /// Begins to detach; by force also if another command for the volume is under way.
-fn begin_detach(name: &DeviceName, how: Detach) -> Result<(registry::OperationGuard, Arc<Device>)> {
-    let mut waited = 0;
+fn begin_detach(name: &DeviceName, how: Detach) -> Result<(registry::Operating, Arc<Device>)> {
+    let (mut waited, mut with_agent) = (0, false);
     loop {
         match registry::begin_detach(name) {
             Err(error) if error == EBUSY && how == Detach::Force => {}
@@ -337,7 +337,13 @@ fn begin_detach(name: &DeviceName, how: Detach) -> Result<(registry::OperationGu
             return Err(EBUSY);
         }
         if let Some(device) = registry::device_named(name) {
-            control::interrupt(device.volume().as_str().as_bytes());
+            with_agent = control::interrupt(device.volume().as_str().as_bytes());
+        }
+        if with_agent && waited == FORCED_CLOSE_WAIT_MSECS {
+            // What it was told to give up may still come, and the volume is held as long.
+            if let Some(session) = registry::session() {
+                session.cut_off("it does not give up a command for a device detached by force");
+            }
         }
         system::sleep_interruptible(10)?;
         waited += 10;
@@ -345,12 +351,14 @@ fn begin_detach(name: &DeviceName, how: Detach) -> Result<(registry::OperationGu
 }
 
 /// Detaches everything, at the module's end: nobody has a device open, for that would hold the
-/// module.
+/// module, and nobody gives commands any more. It asks for nobody's leave and cannot be
+/// interrupted: a device that stayed would hold up the unloading for ever.
 pub(crate) fn detach_all() {
     registry::for_each_device(|device| {
-        if let Err(error) = detach_device(device.name(), Detach::Unused) {
-            log::error!("{}: cannot detach: {}\n", device.name().as_str(), error.to_errno());
-        }
+        device.condemn_in_use();
+        device.hide();
+        discard(device, Detach::Unused);
+        log::device_info!(device, "{}: detached\n", device.name().as_str());
     });
 }
 

@@ -6,15 +6,37 @@
 //! an agent leaves behind is handed to the next one, marked as repeated; its waiter waits on, until
 //! [`fail_all`] says that no agent came.
 //!
+//! # When the waiter leaves
+//! By a signal, at the time-out, or sent away by [`interrupt`]. What it was told must then hold:
+//! nothing of its command begins later.
+//!
+//! | the request is | what becomes of it |
+//! |---|---|
+//! | answered | the waiter takes the answer: the command has happened |
+//! | queued, no agent had it | dropped |
+//! | queued, an agent had it | as below, when a session ends |
+//! | with the agent | *abandoned*: Cancel is sent, and the waiter stays a moment for the answer |
+//!
+//! A volume is reserved by whoever is the last to have to do with it: a change holds its
+//! [`Operating`] as its command does. So while an agent has an abandoned request, the volume is
+//! not free. It is when the agent answers (EINTR: it is undone), when the session ends; an agent
+//! that does neither is cut off ([`expire_abandoned`]). An abandoned create that its agent says to
+//! have done is undone: `Undo` takes its place. When a session ends, its abandoned requests are
+//! dropped, never repeated; a destroy or an extend may have happened or not, which the log says; a
+//! create becomes an `Undo` for the next agent, as long as `agent_grace` lets requests wait.
+//!
 //! # Lock order
-//! `CONTROL` → a request's `outcome`. A waiter holds neither while it sleeps on another's work.
+//! `CONTROL` → a request's `outcome`; `CONTROL` → registry, where a volume is let go. A waiter
+//! holds neither while it sleeps on another's work.
 
 use crate::{
     ffi::{
         errors::{EDEADLK, ENOTCONN, EPROTO, ESHUTDOWN},
         mm::AddressSpace,
+        system,
     },
-    log,
+    housekeeping,
+    log::{self, Printable},
     memory::Memory,
     params,
     proto::{
@@ -23,20 +45,25 @@ use crate::{
         },
         layout::{Mapping, CONTROL},
         ring::{Consumer, Producer},
+        status::{Errno, Status},
     },
+    registry::Operating,
     session::{self, Session},
 };
 use kernel::{
     alloc::AllocError,
     new_condvar, new_mutex,
     prelude::*,
-    sync::{global_lock, Arc, CondVar, CondVarTimeoutResult, Mutex},
-    time::msecs_to_jiffies,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        global_lock, Arc, CondVar, CondVarTimeoutResult, Mutex,
+    },
+    time::{msecs_to_jiffies, Delta, Instant, Monotonic},
 };
 
 /// The agent's answer.
 struct Reply {
-    status: i32,
+    status: Status,
     payload: KVec<u8>,
 }
 
@@ -66,7 +93,6 @@ struct Request {
     op: Op,
     arg: u64,
     payload: KVec<u8>,
-    /// Whether anybody waits for the answer.
     #[pin]
     outcome: Mutex<Option<Result<Reply>>>,
     #[pin]
@@ -97,17 +123,123 @@ impl Request {
 
 struct Pending {
     request: Arc<Request>,
+    /// For a change: reserves the volume until it is known what became of it.
+    operation: Option<Operating>,
+    /// The request's own, unless it became an `Undo`.
+    op: Op,
+    arg: u64,
     repeated: bool,
+    /// Since when nobody waits for it.
+    abandoned: Option<Instant<Monotonic>>,
+    /// Whether the agent is to be told so.
+    cancel: bool,
+    /// Whether the waiter that left stays for the answer to that.
+    heard: bool,
+}
+
+impl Pending {
+    fn new(request: Arc<Request>, repeated: bool, operation: Option<Operating>) -> Self {
+        let (op, arg) = (request.op, request.arg);
+        Self { request, operation, op, arg, repeated, abandoned: None, cancel: false, heard: false }
+    }
+
+    /// Answers it. The volume is let go first, so that the waiter is the last one to hold it.
+    fn finish(mut self, outcome: Result<Reply>) {
+        drop(self.operation.take());
+        self.request.finish(outcome);
+    }
+
+    /// Nobody waits for it, and no agent has it any more. False: it is to be dropped.
+    fn survives(&mut self) -> bool {
+        self.cancel = false;
+        match self.op {
+            Op::Create | Op::Undo if self.repeated => {
+                self.undo(0);
+                true
+            }
+            Op::Destroy | Op::Extend if self.repeated => {
+                log::warning!(
+                    "{:?} of volume {} was interrupted, and its agent has gone: it may have \
+                     happened\n",
+                    self.op,
+                    Printable(&self.request.payload)
+                );
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// An agent will undo what an abandoned create has made.
+    fn undo(&mut self, made_bytes: u64) {
+        (self.op, self.arg, self.repeated) = (Op::Undo, made_bytes, true);
+        (self.cancel, self.heard) = (false, false);
+    }
+
+    /// The agent has answered, and nobody waits for that. False: it is over.
+    fn continues_after(&mut self, status: Status, words: &[u8]) -> bool {
+        let volume = Printable(&self.request.payload);
+        let words = Printable(words.get(..words.len().min(700)).unwrap_or_default());
+        match (self.op, status) {
+            (Op::Create, Status::Done) => {
+                // A repeated one may have found what somebody else had made.
+                let made = if self.repeated { 0 } else { self.arg };
+                self.undo(made);
+                return true;
+            }
+            (Op::Destroy | Op::Extend, Status::Done) => {
+                log::warning!(
+                    "{:?} of volume {volume} had happened before it was interrupted\n",
+                    self.op
+                );
+            }
+            (Op::Undo, Status::Failed(_)) => {
+                log::warning!(
+                    "an interrupted create of volume {volume} may have left it: {words}\n"
+                );
+            }
+            (Op::Create | Op::Destroy | Op::Extend, Status::Failed(errno))
+                if errno != Errno::Interrupted =>
+            {
+                log::warning!("{:?} of volume {volume}, which was interrupted: {words}\n", self.op);
+            }
+            _ => {}
+        }
+        false
+    }
+}
+
+/// Who uses a tag.
+enum Use {
+    Nobody,
+    /// A Cancel, of which nobody wants to know the answer.
+    Cancel,
+    Request(Pending),
 }
 
 struct Slot {
     generation: Generation,
-    pending: Option<Pending>,
+    used: Use,
 }
 
 impl Slot {
-    const EMPTY: Self = Self { generation: Generation(0), pending: None };
+    const EMPTY: Self = Self { generation: Generation(0), used: Use::Nobody };
+
+    fn pending(&mut self) -> Option<&mut Pending> {
+        match &mut self.used {
+            Use::Request(pending) => Some(pending),
+            Use::Nobody | Use::Cancel => None,
+        }
+    }
+
+    fn is_free(&self) -> bool {
+        matches!(self.used, Use::Nobody)
+    }
 }
+
+/// The first tag of requests. Those before it are for Cancels, so that these go out even when all
+/// others wait for an agent.
+const FIRST_TAG: usize = 1;
 
 struct Link {
     session: Arc<Session>,
@@ -122,6 +254,8 @@ struct Control {
     /// Without a tag yet, or without an agent.
     queued: KVec<Pending>,
     exiting: bool,
+    /// Statuses that are none.
+    nonsense: Option<log::Limit>,
 }
 
 global_lock! {
@@ -131,7 +265,21 @@ global_lock! {
         slots: [const { Slot::EMPTY }; CONTROL.depth as usize],
         queued: KVec::new(),
         exiting: false,
+        nonsense: None,
     };
+}
+
+/// Answers of agents, on any channel, that said what no answer may say.
+static BAD_ANSWERS: Atomic<u64> = Atomic::new(0);
+
+/// Counts an answer that makes no sense.
+pub(crate) fn count_bad_answer() {
+    BAD_ANSWERS.fetch_add(1, Relaxed);
+}
+
+/// How many there were since the module was loaded.
+pub(crate) fn bad_answers() -> u64 {
+    BAD_ANSWERS.load(Relaxed)
 }
 
 /// # Safety
@@ -140,6 +288,9 @@ pub(crate) unsafe fn init() {
     // SAFETY: The contract.
     unsafe { CONTROL_STATE.init() };
 }
+
+/// How long somebody who was interrupted stays for what the agent says to that.
+const CANCEL_WAIT_MSECS: u32 = 500;
 
 /// How long a caller waits for an answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -155,18 +306,25 @@ pub(crate) enum Wait {
 /// ENOTCONN: no agent. EINTR: a signal came; the agent is told to undo what it began. ETIMEDOUT: no
 /// answer in time. EDEADLK: the caller is the agent. Else what the agent answers.
 pub(crate) fn call(op: Op, arg: u64, payload: &[u8], wait: Wait) -> Result<KVec<u8>, Failure> {
-    call_marked(op, arg, payload, false, wait)
+    run(Pending::new(Request::new(op, arg, payload)?, false, None), wait)
 }
 
-/// As [`call`]; `repeated`: what is asked may have been done before.
-pub(crate) fn call_marked(
+/// As [`call`], for what changes a volume, which `operation` reserves. `repeated`: what is asked
+/// may have been done before.
+pub(crate) fn change(
     op: Op,
     arg: u64,
-    payload: &[u8],
+    volume: &[u8],
     repeated: bool,
-    wait: Wait,
-) -> Result<KVec<u8>, Failure> {
-    let request = Request::new(op, arg, payload)?;
+    operation: &Operating,
+) -> Result<(), Failure> {
+    let request = Request::new(op, arg, volume)?;
+    let pending = Pending::new(request, repeated, Some(operation.clone()));
+    run(pending, Wait::Interruptible).map(drop)
+}
+
+fn run(pending: Pending, wait: Wait) -> Result<KVec<u8>, Failure> {
+    let request = pending.request.clone();
     {
         let mut control = CONTROL_STATE.lock();
         if control.exiting {
@@ -176,28 +334,25 @@ pub(crate) fn call_marked(
         if link.session.is_caller() {
             return Err(EDEADLK.into());
         }
-        control.queued.push(Pending { request: request.clone(), repeated }, GFP_KERNEL)?;
+        control.queued.push(pending, GFP_KERNEL)?;
         control.pump();
     }
-    match request.wait(wait) {
-        Ok(Reply { status: 0, payload }) => Ok(payload),
-        Ok(Reply { status, payload }) => {
-            Err(Failure { error: Error::from_errno(status), details: payload })
+    let stays = wait == Wait::Interruptible;
+    let outcome = request.wait(wait).or_else(|error| match withdraw(&request, stays) {
+        Withdrawn::Answered(reply) => reply,
+        Withdrawn::Gone => Err(error),
+        // A working agent says at once whether it has been done or undone.
+        Withdrawn::WithAgent if stays => {
+            let answer = request.wait(Wait::AtMost(CANCEL_WAIT_MSECS));
+            answer.or_else(|_| leave(&request).unwrap_or(Err(error)))
         }
-        Err(error) => {
-            withdraw(&request);
-            Err(error.into())
-        }
-    }
-}
-
-/// Asks the agent for something without waiting for the answer.
-fn post(control: &mut Control, op: Op, arg: u64) {
-    let queued = Request::new(op, arg, &[]).and_then(|request| {
-        Ok(control.queued.push(Pending { request, repeated: false }, GFP_KERNEL)?)
+        Withdrawn::WithAgent => Err(error),
     });
-    if queued.is_err() {
-        log::warning!("no memory to tell the agent that a command was interrupted\n");
+    match outcome? {
+        Reply { status: Status::Done, payload } => Ok(payload),
+        Reply { status, payload } => {
+            Err(Failure { error: Error::from_errno(status.to_number()), details: payload })
+        }
     }
 }
 
@@ -220,7 +375,7 @@ impl Request {
                 }
                 drop(outcome);
                 let nap = left.min(msecs_to_jiffies(5).max(1));
-                crate::ffi::system::sleep_jiffies(nap);
+                system::sleep_jiffies(nap);
                 left = left.saturating_sub(nap);
                 outcome = self.outcome.lock();
                 continue;
@@ -228,7 +383,17 @@ impl Request {
             match self.done.wait_interruptible_timeout(&mut outcome, left) {
                 CondVarTimeoutResult::Woken { jiffies } => left = jiffies,
                 CondVarTimeoutResult::Timeout => left = 0,
-                CondVarTimeoutResult::Signal { .. } if outcome.is_none() => return Err(EINTR),
+                CondVarTimeoutResult::Signal { jiffies } if outcome.is_none() => {
+                    if system::must_end() {
+                        return Err(EINTR);
+                    }
+                    // The freezer, or a stop of the process that this thread has not come to.
+                    drop(outcome);
+                    let nap = jiffies.min(msecs_to_jiffies(10).max(1));
+                    system::sleep_jiffies(nap);
+                    left = jiffies.saturating_sub(nap);
+                    outcome = self.outcome.lock();
+                }
                 CondVarTimeoutResult::Signal { .. } => {}
             }
             if left == 0 && outcome.is_none() {
@@ -238,40 +403,121 @@ impl Request {
     }
 }
 
-/// Sends those away who wait for something about a volume, as a signal would.
-pub(crate) fn interrupt(volume: &[u8]) {
-    let control = CONTROL_STATE.lock();
+/// Sends those away who wait for something about a volume, as a signal would. Returns whether the
+/// agent has anything about it.
+pub(crate) fn interrupt(volume: &[u8]) -> bool {
+    let mut control = CONTROL_STATE.lock();
     let interrupt = |pending: &Pending| {
-        if pending.request.payload.as_slice() == volume {
+        let meant = pending.request.payload.as_slice() == volume;
+        if meant && pending.abandoned.is_none() {
             pending.request.finish(Err(EINTR));
         }
+        meant
     };
-    control.queued.iter().for_each(interrupt);
-    control.slots.iter().filter_map(|slot| slot.pending.as_ref()).for_each(interrupt);
+    control.queued.iter().for_each(|pending| {
+        interrupt(pending);
+    });
+    let in_flight = control.slots.iter_mut().filter_map(Slot::pending);
+    in_flight.fold(false, |any, pending| interrupt(pending) || any)
 }
 
-/// Nobody waits for a request any more: forgets it, and tells the agent if it has it.
-fn withdraw(request: &Arc<Request>) {
+/// Where a request was when its waiter left.
+enum Withdrawn {
+    Answered(Result<Reply>),
+    /// No agent has it; none will.
+    Gone,
+    WithAgent,
+}
+
+/// Nobody waits for a request any more: see the module's documentation.
+fn withdraw(request: &Arc<Request>, stays: bool) -> Withdrawn {
     let mut control = CONTROL_STATE.lock();
-    control.queued.retain(|pending| !Arc::ptr_eq(&pending.request, request));
-    let held = control.slots.iter().enumerate().find_map(|(tag, slot)| {
-        let pending = slot.pending.as_ref()?;
-        Arc::ptr_eq(&pending.request, request).then_some((tag, slot.generation))
-    });
-    if let Some((tag, generation)) = held {
-        post(&mut control, Op::Cancel, Submission::cancel_arg(Tag(tag as u16), generation));
-        control.pump();
+    let is_it = |pending: &Pending| Arc::ptr_eq(&pending.request, request);
+    if let Some(at) = control.queued.iter().position(is_it) {
+        if let Some(pending) = control.queued.get_mut(at) {
+            pending.abandoned = Some(Instant::now());
+            if pending.survives() {
+                housekeeping::start();
+                return Withdrawn::Gone;
+            }
+        }
+        drop(control.queued.remove(at));
+        return Withdrawn::Gone;
     }
+    let held = control.slots.iter_mut().filter_map(Slot::pending).find(|pending| is_it(pending));
+    if let Some(pending) = held {
+        pending.abandoned = Some(Instant::now());
+        pending.heard = stays;
+        // Opening and closing wait for no server.
+        pending.cancel = !matches!(pending.op, Op::Open | Op::Close);
+        control.pump();
+        housekeeping::start();
+        return Withdrawn::WithAgent;
+    }
+    match request.outcome.lock().take() {
+        Some(outcome) => Withdrawn::Answered(outcome),
+        None => Withdrawn::Gone,
+    }
+}
+
+/// The waiter of an abandoned request goes for good, unless the answer has come.
+fn leave(request: &Arc<Request>) -> Option<Result<Reply>> {
+    let mut control = CONTROL_STATE.lock();
+    let mut held = control.slots.iter_mut().filter_map(Slot::pending);
+    if let Some(pending) = held.find(|pending| Arc::ptr_eq(&pending.request, request)) {
+        pending.heard = false;
+        return None;
+    }
+    request.outcome.lock().take()
 }
 
 impl Control {
     /// Submits what is queued, as far as tags go.
     fn pump(&mut self) {
-        let Some(link) = &mut self.link else { return };
+        let cancelled = self.pump_cancels();
+        let submitted = self.pump_requests();
+        if let (true, Some(link)) = (cancelled || submitted, &self.link) {
+            session::announce_request(&link.session);
+        }
+    }
+
+    /// Tells the agent what nobody waits for any more. Returns whether it was told anything.
+    fn pump_cancels(&mut self) -> bool {
+        let mut sent = false;
+        loop {
+            let wanted = self.slots.iter_mut().enumerate().find_map(|(tag, slot)| {
+                let generation = slot.generation;
+                slot.pending().is_some_and(|pending| pending.cancel).then_some((tag, generation))
+            });
+            let (Some((tag, generation)), Some(free)) =
+                (wanted, self.slots.iter().position(Slot::is_free))
+            else {
+                return sent;
+            };
+            let arg = Submission::cancel_arg(Tag(tag as u16), generation);
+            if !self.submit(free, Op::Cancel, arg, false, 0) {
+                return sent;
+            }
+            if let Some(slot) = self.slots.get_mut(free) {
+                slot.used = Use::Cancel;
+            }
+            if let Some(pending) = self.slots.get_mut(tag).and_then(Slot::pending) {
+                pending.cancel = false;
+            }
+            sent = true;
+        }
+    }
+
+    fn pump_requests(&mut self) -> bool {
         let mut sent = false;
         while !self.queued.is_empty() {
-            let free = self.slots.iter_mut().enumerate().find(|(_, slot)| slot.pending.is_none());
-            let Some((tag, slot)) = free else { break };
+            let Some(link) = &self.link else { break };
+            if link.session.is_retiring() {
+                // It takes nothing new; the next agent gets it for the first time.
+                break;
+            }
+            let free = self.slots.iter().skip(FIRST_TAG).position(Slot::is_free);
+            let Some(tag) = free.map(|at| at.wrapping_add(FIRST_TAG)) else { break };
             let Ok(pending) = self.queued.remove(0) else { break };
             // The agent may use the whole window for its reply.
             let backed = link
@@ -279,27 +525,31 @@ impl Control {
                 .back(tag, CONTROL.window_bytes as usize, GFP_KERNEL)
                 .and_then(|()| link.memory.write_window(tag, &pending.request.payload));
             if let Err(error) = backed {
-                pending.request.finish(Err(error));
+                pending.finish(Err(error));
                 continue;
             }
-            let Some(ring) = link.memory.submissions() else { break };
-            slot.generation = slot.generation.next();
-            let submission = Submission {
-                tag: Tag(tag as u16),
-                op: pending.request.op,
-                repeated: pending.repeated,
-                generation: slot.generation,
-                arg: pending.request.arg,
-                len: pending.request.payload.len() as u32,
-            };
-            slot.pending = Some(pending);
-            link.submissions.push(&ring, &submission.to_words());
-            link.submissions.publish(&ring);
-            sent = true;
+            let len = pending.request.payload.len() as u32;
+            let submitted = self.submit(tag, pending.op, pending.arg, pending.repeated, len);
+            if let Some(slot) = self.slots.get_mut(tag) {
+                slot.used = Use::Request(pending);
+            }
+            sent |= submitted;
         }
-        if sent {
-            session::announce_request(&link.session);
-        }
+        sent
+    }
+
+    /// Puts one entry into the ring; false if there is none.
+    fn submit(&mut self, tag: usize, op: Op, arg: u64, repeated: bool, len: u32) -> bool {
+        let (Some(link), Some(slot)) = (&mut self.link, self.slots.get_mut(tag)) else {
+            return false;
+        };
+        let Some(ring) = link.memory.submissions() else { return false };
+        slot.generation = slot.generation.next();
+        let (tag, generation) = (Tag(tag as u16), slot.generation);
+        let submission = Submission { tag, op, repeated, generation, arg, len };
+        link.submissions.push(&ring, &submission.to_words());
+        link.submissions.publish(&ring);
+        true
     }
 
     /// Takes one completion; `None` when there is no more.
@@ -315,18 +565,42 @@ impl Control {
         if slot.generation != completion.generation {
             return Ok(Some(()));
         }
-        let Some(pending) = slot.pending.take() else { return Ok(Some(())) };
-        if !completion.status_is_valid() || completion.len > CONTROL.window_bytes {
-            pending.request.finish(Err(EPROTO));
+        let mut pending = match core::mem::replace(&mut slot.used, Use::Nobody) {
+            Use::Request(pending) => pending,
+            Use::Nobody | Use::Cancel => return Ok(Some(())),
+        };
+        if completion.len > CONTROL.window_bytes {
+            pending.finish(Err(EPROTO));
             return Err(EPROTO);
         }
+        let status = completion.status().unwrap_or_else(|| {
+            count_bad_answer();
+            if let Some(count) = self.nonsense.get_or_insert_default().pass(1) {
+                log::error!(
+                    "bad answers of the agent: {}, the last one of {:?} with status {}\n",
+                    count,
+                    pending.op,
+                    completion.status
+                );
+            }
+            Status::Failed(Errno::Failed)
+        });
         let reply = KVec::from_elem(0u8, completion.len as usize, GFP_KERNEL)
             .map_err(Error::from)
             .and_then(|mut payload| {
                 link.memory.read_window(tag, &mut payload)?;
-                Ok(Reply { status: completion.status, payload })
+                Ok(Reply { status, payload })
             });
-        pending.request.finish(reply);
+        if pending.abandoned.is_some() {
+            let words = reply.as_ref().map_or(&[][..], |reply| reply.payload.as_slice());
+            if !pending.heard && pending.continues_after(status, words) {
+                if self.queued.push(pending, GFP_KERNEL).is_err() {
+                    log::error!("no memory to undo what an interrupted create has made\n");
+                }
+                return Ok(Some(()));
+            }
+        }
+        pending.finish(reply);
         Ok(Some(()))
     }
 }
@@ -351,16 +625,20 @@ pub(crate) fn disconnect() {
         let mut control = CONTROL_STATE.lock();
         let Control { link, slots, queued, .. } = &mut *control;
         for slot in slots {
-            let Some(mut pending) = slot.pending.take() else { continue };
+            let Use::Request(mut pending) = core::mem::replace(&mut slot.used, Use::Nobody) else {
+                continue;
+            };
             pending.repeated = true;
+            if pending.abandoned.is_some() && !pending.survives() {
+                continue;
+            }
             let request = pending.request.clone();
             if queued.push(pending, GFP_KERNEL).is_err() {
                 request.finish(Err(ENOMEM));
             }
         }
         // What is about one agent's own state is nothing to the next one.
-        queued.retain(|pending| match pending.request.op {
-            Op::Cancel => false,
+        queued.retain(|pending| match pending.op {
             Op::Open | Op::Close => {
                 pending.request.finish(Err(ENOTCONN));
                 false
@@ -379,7 +657,13 @@ pub(crate) fn fail_all() {
     let mut control = CONTROL_STATE.lock();
     if control.link.is_none() {
         while let Some(pending) = control.queued.pop() {
-            pending.request.finish(Err(ENOTCONN));
+            if pending.op == Op::Undo {
+                log::warning!(
+                    "no agent came to undo an interrupted create of volume {}: it may be there\n",
+                    Printable(&pending.request.payload)
+                );
+            }
+            pending.finish(Err(ENOTCONN));
         }
     }
 }
@@ -392,17 +676,38 @@ pub(crate) fn shut_down() {
         pending.request.finish(Err(ENODEV));
     }
     for slot in &mut control.slots {
-        if let Some(pending) = slot.pending.take() {
-            pending.request.finish(Err(ENODEV));
+        if let Use::Request(pending) = core::mem::replace(&mut slot.used, Use::Nobody) {
+            pending.finish(Err(ENODEV));
         }
     }
     // Nobody comes in any more, and nothing frees a static.
     control.queued = KVec::new();
 }
 
-/// Whether somebody waits for an agent to come.
+/// Whether somebody waits for an agent to come, or an agent has what nobody waits for.
 pub(crate) fn has_waiters() -> bool {
-    !CONTROL_STATE.lock().queued.is_empty()
+    let mut control = CONTROL_STATE.lock();
+    let abandoned = |slot: &mut Slot| slot.pending().is_some_and(|it| it.abandoned.is_some());
+    !control.queued.is_empty() || control.slots.iter_mut().any(abandoned)
+}
+
+/// Cuts an agent off that neither carries out nor gives up what nobody waits for: the volume is
+/// reserved until it does.
+pub(crate) fn expire_abandoned() {
+    // As long as an agent that works may take for the rest of a command.
+    let deadline = Delta::from_millis(params::command_timeout_msecs().into());
+    let session = {
+        let mut control = CONTROL_STATE.lock();
+        let late = |slot: &mut Slot| {
+            let since = slot.pending().and_then(|pending| pending.abandoned);
+            since.is_some_and(|since| since.elapsed() >= deadline)
+        };
+        let late = control.slots.iter_mut().any(late);
+        control.link.as_ref().filter(|_| late).map(|link| link.session.clone())
+    };
+    if let Some(session) = session {
+        session.cut_off("it does not give up a command that was interrupted");
+    }
 }
 
 /// Applies what the agent has completed, a bounded number of entries; EPROTO ends the session.

@@ -2,6 +2,7 @@
 /* What Rust cannot say: inline functions and macros of the kernel that have no helper. */
 #include <linux/blk-mq.h>
 #include <linux/bottom_half.h>
+#include <linux/capability.h>
 #include <linux/processor.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/stat.h>
@@ -25,6 +26,59 @@ bool srb_may_spin(void)
 {
 	cpu_relax();
 	return single_task_running() && !need_resched() && !signal_pending(current);
+}
+
+bool srb_must_end(void);
+
+/*
+ * Whether a wait must end: a signal is on its way that somebody handles, or that kills. The
+ * freezer, task work and the stop of another thread look like a signal to a sleeper, and are none.
+ */
+bool srb_must_end(void)
+{
+	sigset_t pending;
+	bool any;
+
+	if (fatal_signal_pending(current))
+		return true;
+	if (!signal_pending(current))
+		return false;
+	spin_lock_irq(&current->sighand->siglock);
+	sigorsets(&pending, &current->pending.signal, &current->signal->shared_pending.signal);
+	sigandnsets(&pending, &pending, &current->blocked);
+	any = !sigisemptyset(&pending);
+	spin_unlock_irq(&current->sighand->siglock);
+	return any;
+}
+
+void srb_hold_signals(sigset_t *old);
+void srb_let_signals(sigset_t *old);
+
+/*
+ * Holds those signals back that end nobody's command: a child has ended, the window has another
+ * size, job control. They are delivered once the command is done.
+ */
+void srb_hold_signals(sigset_t *old)
+{
+	sigset_t harmless;
+
+	siginitset(&harmless, sigmask(SIGCHLD) | sigmask(SIGWINCH) | sigmask(SIGCONT) |
+			      sigmask(SIGURG) | sigmask(SIGSTOP) | sigmask(SIGTSTP) |
+			      sigmask(SIGTTIN) | sigmask(SIGTTOU));
+	sigprocmask(SIG_BLOCK, &harmless, old);
+}
+
+void srb_let_signals(sigset_t *old)
+{
+	sigprocmask(SIG_SETMASK, old, NULL);
+}
+
+bool srb_is_admin(void);
+
+/* Whether the caller may configure block devices, in the machine itself and not in a container. */
+bool srb_is_admin(void)
+{
+	return capable(CAP_SYS_ADMIN);
 }
 
 void srb_end_request(struct request *rq, blk_status_t status);

@@ -37,6 +37,7 @@ impl WorkItem for Rounds {
             });
         }
         expire();
+        crate::control::expire_abandoned();
         if registry::has_devices() || crate::control::has_waiters() {
             start();
         }

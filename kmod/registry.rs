@@ -13,7 +13,7 @@ use crate::{
 };
 use kernel::{
     prelude::*,
-    sync::{global_lock, Arc},
+    sync::{global_lock, Arc, UniqueArc},
     time::{Instant, Monotonic},
 };
 
@@ -68,6 +68,10 @@ impl Registry {
     }
 }
 
+/// Something under way with a volume. The command has it, and so has what it asks of the agent
+/// ([`crate::control`]): whoever is the last one to be done with the volume lets go of it.
+pub(crate) type Operating = Arc<OperationGuard>;
+
 /// Something under way with a volume; while it exists nothing else is begun with the same volume.
 pub(crate) struct OperationGuard(u64);
 
@@ -81,18 +85,21 @@ fn begin(
     registry: &mut Registry,
     volume: &VolumeName,
     device: Option<DeviceName>,
-) -> Result<OperationGuard> {
+) -> Result<Operating> {
     if registry.operations.iter().any(|operation| operation.volume == *volume) {
         return Err(EBUSY);
     }
     let number = registry.number();
+    // First, for nothing may fail once the operation is in the list, under the lock that its end
+    // takes.
+    let slot = UniqueArc::new_uninit(GFP_KERNEL)?;
     registry.operations.push(Operation { number, volume: *volume, device }, GFP_KERNEL)?;
-    Ok(OperationGuard(number))
+    Ok(slot.write(OperationGuard(number)).into())
 }
 
 /// Begins something with a volume that must not be attached. EBUSY: it is, or something else is
 /// under way.
-pub(crate) fn begin_detached(volume: &VolumeName) -> Result<OperationGuard> {
+pub(crate) fn begin_detached(volume: &VolumeName) -> Result<Operating> {
     let mut registry = REGISTRY.lock();
     if registry.attached().any(|device| device.volume() == volume) {
         return Err(EBUSY);
@@ -101,7 +108,7 @@ pub(crate) fn begin_detached(volume: &VolumeName) -> Result<OperationGuard> {
 }
 
 /// Begins something with a volume, attached or not. EBUSY: something else is under way.
-pub(crate) fn begin_any(volume: &VolumeName) -> Result<(OperationGuard, Option<Arc<Device>>)> {
+pub(crate) fn begin_any(volume: &VolumeName) -> Result<(Operating, Option<Arc<Device>>)> {
     let mut registry = REGISTRY.lock();
     let device = registry.attached().find(|device| device.volume() == volume).cloned();
     Ok((begin(&mut registry, volume, None)?, device))
@@ -109,7 +116,7 @@ pub(crate) fn begin_any(volume: &VolumeName) -> Result<(OperationGuard, Option<A
 
 /// Begins to attach. EEXIST: the volume is attached, or the name is taken by another device or one
 /// of its partitions.
-pub(crate) fn begin_attach(volume: &VolumeName, name: &DeviceName) -> Result<OperationGuard> {
+pub(crate) fn begin_attach(volume: &VolumeName, name: &DeviceName) -> Result<Operating> {
     let mut registry = REGISTRY.lock();
     let taken = registry
         .attached()
@@ -125,7 +132,7 @@ pub(crate) fn begin_attach(volume: &VolumeName, name: &DeviceName) -> Result<Ope
 }
 
 /// Begins to detach. ENOENT: no such device. EBUSY: something else is under way with its volume.
-pub(crate) fn begin_detach(name: &DeviceName) -> Result<(OperationGuard, Arc<Device>)> {
+pub(crate) fn begin_detach(name: &DeviceName) -> Result<(Operating, Arc<Device>)> {
     let mut registry = REGISTRY.lock();
     let device = registry.named(name).ok_or(ENOENT)?;
     Ok((begin(&mut registry, device.volume(), None)?, device))

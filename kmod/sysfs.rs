@@ -5,7 +5,7 @@
 //! Disk files take no lock of the registry: removing a disk waits for their readers.
 
 use crate::{
-    commands,
+    commands, control,
     device::Device,
     ffi::sysfs::{ClassFile, DiskFile, Page},
     log,
@@ -97,6 +97,18 @@ impl ClassFile for Volumes {
             0 => Ok(()),
             left_out => page.note_left_out(left_out, "volumes", "volume list"),
         }
+    }
+}
+
+/// `bad_answers`: a number.
+pub(crate) struct BadAnswers;
+
+impl ClassFile for BadAnswers {
+    const NAME: &'static CStr = c"bad_answers";
+    const MODE: u16 = 0o400;
+
+    fn show(page: &mut Page<'_>) -> Result {
+        writeln!(page, "{}", control::bad_answers()).map_err(|_| EIO)
     }
 }
 

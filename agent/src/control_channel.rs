@@ -7,7 +7,8 @@
 //!
 //! # Invariants
 //! - Every submission is completed once, also a cancelled one (with -EINTR).
-//! - An operation is dropped, and so begins to undo what it did, before its completion is sent.
+//! - A cancelled operation has ended before its completion is sent: it is dropped, or, a create,
+//!   has undone what it did.
 //! - Opening and closing are never cancelled: they do not wait for servers.
 
 use std::future::Future;
@@ -27,6 +28,8 @@ use srb_proto::control::LISTING_HEAD_BYTES;
 use srb_proto::descriptor::{Completion, Op, Submission, Tag, COMPLETION_WORDS, SUBMISSION_WORDS};
 use srb_proto::layout::{CONFIG_CHANGED, CONTROL, CONTROL_READY, RETIRE};
 use srb_proto::ring::{Consumer, Producer};
+use srb_proto::status::{Errno as StatusErrno, Status};
+use tokio_util::sync::CancellationToken;
 
 use crate::device::Devices;
 use crate::errors::RequestError;
@@ -38,6 +41,9 @@ use crate::session::{Bell, Ended, Session};
 use crate::settings::Settings;
 use crate::volume::Volumes;
 use crate::window::Window;
+
+/// What is said of a submission that makes no sense.
+const FAILED: Status = Status::Failed(StatusErrno::Failed);
 
 /// What control operations work with. Everything but the session belongs to the main thread.
 pub struct Office {
@@ -108,6 +114,7 @@ type Reply = Result<Vec<u8>, (i32, String)>;
 /// An operation under way, and its place on the channel.
 struct Operation {
     submission: Submission,
+    cancelled: CancellationToken,
     abort: AbortHandle,
     work: Abortable<LocalBoxFuture<'static, Result<Reply, Ended>>>,
 }
@@ -183,13 +190,15 @@ impl ControlWorker {
         Ok(())
     }
 
-    /// Finishes what is under way and takes nothing new; for the end of the process.
+    /// Finishes what is under way, or gives it up if it is cancelled, and takes nothing new; for
+    /// the end of the process. What is not begun is the next agent's.
     ///
     /// # Errors
     /// [`Ended`].
     pub async fn drain(&mut self) -> Result<(), Ended> {
         loop {
             self.bell.doorbell().submit().take(|_| {});
+            self.counter.take_cancels()?;
             self.announce()?;
             if self.counter.operations.is_empty() {
                 return Ok(());
@@ -231,7 +240,14 @@ impl ControlWorker {
     async fn sleep(&mut self) -> Result<(), Ended> {
         let Self { bell, counter } = self;
         let mut outcome = Ok(());
-        bell.sleep(|cx| counter.poll(cx).map(|result| outcome = result)).await?;
+        // What was cancelled meanwhile must not go a step further: an agent that was stopped for a
+        // while finds a server's answer and the Cancel at the same moment.
+        let is_called = || !bell.doorbell().submit().is_empty();
+        bell.sleep(|cx| match is_called() {
+            true => Poll::Ready(()),
+            false => counter.poll(cx).map(|result| outcome = result),
+        })
+        .await?;
         outcome
     }
 }
@@ -252,8 +268,23 @@ impl Counter {
                     let [first, ..] = words;
                     // Tag and generation lie where they do in a completion.
                     let to = Completion::from_words([first, 0]);
-                    self.push(Completion { transient: false, status: -libc::EIO, ..to });
+                    self.push(Completion { transient: false, status: FAILED.to_number(), ..to });
                 }
+            }
+        }
+    }
+
+    /// Takes every submission, and heeds those that cancel others.
+    fn take_cancels(&mut self) -> Result<(), Ended> {
+        let overrun = || Ended::Nonsense("its control channel is overrun".into());
+        loop {
+            let ring = self.channel.submissions().ok_or_else(overrun)?;
+            let Some(words) = self.submissions.pop(&ring).map_err(|_| overrun())? else {
+                return Ok(());
+            };
+            match Submission::from_words(words) {
+                Ok(submission) if submission.op == Op::Cancel => self.begin(submission),
+                _ => {}
             }
         }
     }
@@ -273,9 +304,10 @@ impl Counter {
             self.cancel(submission.arg);
             return self.complete(&submission, Ok(Vec::new()));
         }
-        let work = perform(Rc::clone(&self.office), submission, self.payload(&submission));
+        let (payload, cancelled) = (self.payload(&submission), CancellationToken::new());
+        let work = perform(Rc::clone(&self.office), submission, payload, cancelled.clone());
         let (work, abort) = futures_util::future::abortable(Box::pin(work) as _);
-        self.operations.push(Operation { submission, abort, work });
+        self.operations.push(Operation { submission, cancelled, abort, work });
     }
 
     fn payload(&self, submission: &Submission) -> Vec<u8> {
@@ -285,12 +317,18 @@ impl Counter {
 
     fn cancel(&self, arg: u64) {
         let (tag, generation) = Submission::cancelled(arg);
-        for Operation { submission, abort, .. } in &self.operations {
+        for Operation { submission, cancelled, abort, .. } in &self.operations {
             let meant = (submission.tag, submission.generation) == (tag, generation);
-            if meant && !matches!(submission.op, Op::Open | Op::Close) {
-                tracing::info!("{:?} was cancelled", submission.op);
-                abort.abort();
+            if !meant {
+                continue;
             }
+            match submission.op {
+                // The module holds the volume until it is undone, which is when it completes.
+                Op::Create => cancelled.cancel(),
+                Op::Open | Op::Close | Op::Undo => continue,
+                _ => abort.abort(),
+            }
+            tracing::info!("{:?} was cancelled", submission.op);
         }
     }
 
@@ -310,14 +348,17 @@ impl Counter {
     fn complete(&mut self, submission: &Submission, reply: Reply) {
         let Submission { tag, generation, .. } = *submission;
         let (status, bytes) = match &reply {
-            Ok(bytes) => (0, bytes.as_slice()),
-            Err((errno, details)) => (errno.wrapping_neg(), details.as_bytes()),
+            Ok(bytes) => (Status::Done, bytes.as_slice()),
+            Err((errno, details)) => {
+                (Status::Failed(StatusErrno::or_failed(*errno)), details.as_bytes())
+            }
         };
         let window = self.windows.get(tag.index());
         let room = window.map_or(0, Window::len);
         let bytes = bytes.get(..room).unwrap_or(bytes);
         let written = window.is_some_and(|window| window.copy_in(0, bytes));
         let len = if written { u32::try_from(bytes.len()).unwrap_or(0) } else { 0 };
+        let status = status.to_number();
         self.push(Completion { tag, generation, transient: false, status, len });
     }
 
@@ -348,6 +389,7 @@ fn name_of(op: Op) -> &'static str {
         Op::Open => "open",
         Op::Close => "close",
         Op::Cancel => "cancel",
+        Op::Undo => "undo",
     }
 }
 
@@ -355,6 +397,7 @@ async fn perform(
     office: Rc<Office>,
     submission: Submission,
     payload: Vec<u8>,
+    cancelled: CancellationToken,
 ) -> Result<Reply, Ended> {
     let Submission { op, arg, .. } = submission;
     match op {
@@ -369,8 +412,8 @@ async fn perform(
             let opened = office.devices.open(index).await?;
             Ok(opened.map(|()| Vec::new()).map_err(|errno| not_opened(&office, index, errno)))
         }
-        Op::List | Op::Stat | Op::Create | Op::Extend | Op::Destroy => {
-            Ok(on_volume(&office, submission, &payload).await)
+        Op::List | Op::Stat | Op::Create | Op::Extend | Op::Destroy | Op::Undo => {
+            Ok(on_volume(&office, submission, &payload, &cancelled).await)
         }
         Op::Read | Op::Write | Op::Cancel => {
             Ok(Err((libc::EINVAL, format!("{op:?} on the control channel"))))
@@ -385,7 +428,12 @@ fn not_opened(office: &Office, index: u32, errno: Errno) -> (i32, String) {
     (errno as i32, message)
 }
 
-async fn on_volume(office: &Office, submission: Submission, payload: &[u8]) -> Reply {
+async fn on_volume(
+    office: &Office,
+    submission: Submission,
+    payload: &[u8],
+    cancelled: &CancellationToken,
+) -> Reply {
     let Submission { op, arg, repeated, .. } = submission;
     let volumes = &office.volumes;
     let name = match std::str::from_utf8(payload) {
@@ -396,7 +444,8 @@ async fn on_volume(office: &Office, submission: Submission, payload: &[u8]) -> R
     let result = match op {
         Op::List => volumes.list().await.map(|names| listing(&names, arg)),
         Op::Stat => volumes.stat(name).await.map(|size| size.to_ne_bytes().to_vec()),
-        Op::Create => volumes.create(name, arg, repeated).await.map(empty),
+        Op::Create => volumes.create_unless(name, arg, repeated, cancelled).await.map(empty),
+        Op::Undo => volumes.undo_create(name, arg).await.map(empty),
         Op::Extend => volumes.extend(name, arg, repeated).await.map(empty),
         _ => volumes.destroy(name, repeated).await.map(empty),
     };

@@ -55,6 +55,8 @@ pub enum ErrorKind {
     NotFound,
     /// What became of the operation could not be found out.
     Unknown,
+    /// Whoever asked for it does not want it any more, and what was done is undone.
+    Cancelled,
 }
 
 /// A row of the table.
@@ -87,7 +89,7 @@ pub enum Blame {
 
 impl ErrorKind {
     /// Every kind, in order.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::NoUrl,
         Self::MixedNull,
         Self::Invalid,
@@ -109,6 +111,7 @@ impl ErrorKind {
         Self::Exists,
         Self::NotFound,
         Self::Unknown,
+        Self::Cancelled,
     ];
 
     /// The table: kind → retry? → blame → ambiguous? → errno.
@@ -134,6 +137,7 @@ impl ErrorKind {
             Self::Exists => (false, None, false, libc::EEXIST),
             Self::NotFound => (false, None, false, libc::ENOENT),
             Self::Unknown => (false, Ours, false, libc::EIO),
+            Self::Cancelled => (false, Ours, false, libc::EINTR),
         };
         let elsewhere = retry || matches!(self, Self::Unfit);
         Rule { retry, elsewhere, blame, ambiguous, errno }
@@ -291,7 +295,7 @@ mod tests {
         assert!(ErrorKind::ALL.is_sorted());
         let mut kinds = ErrorKind::ALL.to_vec();
         kinds.dedup();
-        assert_eq!(kinds.len(), ErrorKind::Unknown as usize + 1);
+        assert_eq!(kinds.len(), ErrorKind::Cancelled as usize + 1);
     }
 
     #[test]

@@ -77,6 +77,7 @@ fn reason(kind: ErrorKind, status: Option<u16>) -> String {
         ErrorKind::Exists => "volume exists",
         ErrorKind::NotFound => "no such volume",
         ErrorKind::Unknown => "its outcome is not known",
+        ErrorKind::Cancelled => "cancelled",
     };
     match status {
         Some(status) => format!("{words} ({status})"),

@@ -15,12 +15,12 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 
-use nix::libc;
 use srb_proto::control::DeviceInfo;
 use srb_proto::descriptor::{Completion, Op, Submission, Tag, COMPLETION_WORDS, SUBMISSION_WORDS};
 use srb_proto::doorbell::ReadySet;
 use srb_proto::layout::SECTOR_BYTES;
 use srb_proto::ring::{Consumer, Overrun, Producer};
+use srb_proto::status::{Errno, Status};
 
 use crate::mapping::Channel;
 use crate::metrics::{Clock, Counters, Moment};
@@ -29,6 +29,8 @@ use crate::session::{Ended, Session};
 use crate::volume::Volume;
 use crate::window::Window;
 
+/// What is said of a submission that makes no sense.
+const FAILED: Status = Status::Failed(Errno::Failed);
 /// Submissions taken from one queue before the next one has its turn.
 const BATCH: usize = 64;
 
@@ -284,7 +286,7 @@ impl Queue {
         let to = Completion::from_words([first, 0]);
         let completion = self.windows.get(to.tag.index()).map(|window| {
             window.mark_written();
-            Completion { transient: false, status: -libc::EIO, ..to }
+            Completion { transient: false, status: FAILED.to_number(), ..to }
         });
         Ok(Err(completion))
     }
@@ -354,7 +356,11 @@ impl Queue {
                 (false, errno, 0)
             }
         };
-        let status = errno.wrapping_neg();
+        let status = match errno {
+            0 => Status::Done,
+            errno => Status::Failed(Errno::or_failed(errno)),
+        };
+        let status = status.to_number();
         self.push(Completion { tag, generation, transient, status, len });
     }
 

@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::doubts::{Doubt, Doubts};
@@ -202,12 +203,58 @@ impl Volumes {
     /// # Panics
     /// Outside of a `LocalSet`.
     pub async fn create(&self, name: &str, size: u64, repeated: bool) -> Result<(), RequestError> {
+        self.create_unless(name, size, repeated, &CancellationToken::new()).await
+    }
+
+    /// As [`Self::create`], until it is `cancelled`: then what was done is undone first.
+    ///
+    /// # Errors
+    /// See [`ErrorKind`]; [`ErrorKind::Cancelled`] when it is undone.
+    ///
+    /// # Panics
+    /// Outside of a `LocalSet`.
+    pub async fn create_unless(
+        &self,
+        name: &str,
+        size: u64,
+        repeated: bool,
+        cancelled: &CancellationToken,
+    ) -> Result<(), RequestError> {
         if let Some(known) = self.null_size() {
             return null::create(name, known);
         }
         let doubts = Rc::clone(&self.doubts);
         let job = create::Job { volume: self.volume(name), size, repeated, doubts };
-        create::run(&self.tasks, Rc::clone(&self.client), job).await
+        create::run(&self.tasks, Rc::clone(&self.client), job, cancelled).await
+    }
+
+    /// Deletes what a create has left that was interrupted and whose agent is gone: a volume of 0
+    /// bytes, or of as many as that create is known to have made, `made`. Nothing there is a
+    /// success.
+    ///
+    /// # Errors
+    /// See [`ErrorKind`]; [`ErrorKind::Exists`] if a volume of another size is there. Whose that
+    /// is nobody can tell, so it stays.
+    pub async fn undo_create(&self, name: &str, made: u64) -> Result<(), RequestError> {
+        if self.null_size().is_some() {
+            return Ok(());
+        }
+        let what = format!("undoing the create of volume {name}");
+        let volume = self.volume(name);
+        let _alone = volume.0.changing.lock().await;
+        match size_of(&self.client, &volume).await {
+            Ok(size) if size == 0 || size == made => {}
+            Ok(size) => {
+                let why = format!("it has {size} bytes, and may have been there before");
+                return Err(RequestError::plain(ErrorKind::Exists, what, why));
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error.within(what)),
+        }
+        match self.client.run(&Operation::Delete(&volume)).await {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error.within(what)),
+            _ => Ok(()),
+        }
     }
 
     /// Makes a volume larger.

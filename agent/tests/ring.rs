@@ -279,7 +279,7 @@ fn a_cancelled_operation_ends_with_eintr() {
     let (_listener, url) = tarpit();
     let setup = start(1, &[&url]);
     let (replies, answers) = mpsc::channel();
-    let cancel = setup.module.begin_control(Op::Create, 1 << 20, b"v", &replies);
+    let cancel = setup.module.begin_control(Op::Destroy, 0, b"v", &replies);
     assert!(answers.recv_timeout(Duration::from_millis(100)).is_err());
     let begun = Instant::now();
     assert_eq!(setup.module.control(Op::Cancel, cancel, &[]).status, 0);
@@ -288,6 +288,37 @@ fn a_cancelled_operation_ends_with_eintr() {
     // What is over, and what never was, can be cancelled too.
     assert_eq!(setup.module.control(Op::Cancel, cancel, &[]).status, 0);
     assert_eq!(setup.module.control(Op::Cancel, u64::MAX, &[]).status, 0);
+}
+
+/// The module holds the volume as long.
+#[test]
+fn a_cancelled_create_completes_when_nothing_of_it_can_come_any_more() {
+    let (listener, url) = tarpit();
+    let setup = start(1, &[&url]);
+    let (replies, answers) = mpsc::channel();
+    let cancel = setup.module.begin_control(Op::Create, 1 << 20, b"v", &replies);
+    assert!(answers.recv_timeout(Duration::from_millis(100)).is_err());
+    assert_eq!(setup.module.control(Op::Cancel, cancel, &[]).status, 0);
+    // Its first half may still make the volume.
+    assert!(answers.recv_timeout(Duration::from_millis(300)).is_err());
+    drop(listener);
+    assert_ne!(wait(&answers).status, 0);
+}
+
+/// What a create has left that was interrupted is deleted, and nothing else is.
+#[test]
+fn an_undo_deletes_what_is_empty_or_known_to_be_made() {
+    let (folder, _server, url) = playground();
+    let setup = start(1, &[&url]);
+    let undo = |made: u64| setup.module.control(Op::Undo, made, b"v").status;
+    assert_eq!(undo(0), 0, "nothing is there");
+    assert_eq!(setup.module.control(Op::Create, 1 << 20, b"v").status, 0);
+    assert_eq!(undo(0), -EEXIST, "it may be somebody else's");
+    assert_eq!(undo(2 << 20), -EEXIST);
+    assert_eq!(setup.module.control(Op::Stat, 0, b"v").status, 0);
+    assert_eq!(undo(1 << 20), 0);
+    assert_eq!(setup.module.control(Op::Stat, 0, b"v").status, -ENOENT);
+    drop(folder);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use srb_proto::descriptor::{Completion, Submission, COMPLETION_WORDS, SUBMISSION
 use srb_proto::doorbell::{ReadySet, Sleeper, CAPACITY, WORDS};
 use srb_proto::layout::Mapping;
 use srb_proto::ring::{Consumer, Overrun, Shared};
+use srb_proto::status::{Errno, Status};
 
 /// Bytes that somebody wrote into sysfs: each parser refuses them, or gives something valid.
 pub(crate) fn commands(data: &[u8]) {
@@ -186,8 +187,12 @@ fn submission(words: [u64; SUBMISSION_WORDS]) {
 fn completion(words: [u64; COMPLETION_WORDS]) {
     let completion = Completion::from_words(words);
     assert_eq!(Completion::from_words(completion.to_words()), completion);
-    if completion.status_is_valid() {
-        assert!(completion.status.checked_neg().is_some_and(|errno| errno < 4096));
+    match completion.status() {
+        Some(status) => assert_eq!(status.to_number(), completion.status),
+        None => assert_ne!(completion.status, 0),
+    }
+    if let Some(Status::Failed(errno)) = completion.status() {
+        assert!(Errno::ALL.contains(&errno) && errno.number() < 512);
     }
 }
 

@@ -9,10 +9,11 @@
 
 use super::{Channel, Corrupt, Sent, State, Use};
 use crate::{
+    control,
     ffi::request::{Batch, Direction, History, Request},
     log,
     memory::Memory,
-    proto::{descriptor::Completion, layout::DATA},
+    proto::{descriptor::Completion, layout::DATA, status::Status},
     session::Session,
 };
 use kernel::{prelude::*, sync::Arc, time::Instant};
@@ -159,18 +160,19 @@ impl Channel {
 
     /// What a completion says of its request.
     fn judge(&self, sent: &Sent, completion: &Completion) -> Outcome {
-        match completion.status {
-            0 if completion.len as usize == sent.bytes => return Outcome::Done,
-            status if completion.status_is_valid() && status != 0 => {
-                let error = Error::from_errno(status);
+        match completion.status() {
+            Some(Status::Done) if completion.len as usize == sent.bytes => return Outcome::Done,
+            Some(Status::Failed(errno)) => {
+                let error = Error::from_errno(Status::Failed(errno).to_number());
                 return match completion.transient {
                     true => Outcome::MayPass(error),
                     false => Outcome::Failed(error),
                 };
             }
-            _ => {}
+            Some(Status::Done) | None => {}
         }
         // An answer that makes no sense is no word of a server's, whatever else it says.
+        control::count_bad_answer();
         let nonsense = self.state.lock().nonsense.pass(1);
         if let Some(count) = nonsense {
             log::error!(

@@ -5,7 +5,7 @@
 use super::{
     compat,
     mm::{AddressSpace, NewMapping},
-    system::{current_is_exiting, Waiting},
+    system::{admin_only, current_is_exiting, Waiting},
     to_c, Descriptor,
 };
 use crate::chardev::Handle;
@@ -14,6 +14,9 @@ use kernel::{bindings, error::to_result, prelude::*, types::ForeignOwnable, uacc
 /// # Safety
 /// Called by the VFS, with what it passes.
 unsafe extern "C" fn open(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+    if let Err(error) = admin_only() {
+        return error.to_errno();
+    }
     // SAFETY: A file being opened.
     let Some(space) = (unsafe { AddressSpace::of(file) }) else {
         return ENODEV.to_errno();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A block request that the driver owns.
 
+use super::compat::errors::EOPNOTSUPP;
 use core::ptr::NonNull;
 use kernel::{
     bindings,
@@ -263,8 +264,14 @@ impl Request {
     }
 }
 
-/// The block layer's name for an error.
+/// The block layer's name for an error. It has others, which are orders to it rather than failures
+/// (EAGAIN, ENOMEM), or say something of the medium that nobody here knows (EREMCHG, ENODATA): all
+/// but these are failed I/O.
 pub(super) fn blk_status(error: Error) -> bindings::blk_status_t {
-    // SAFETY: Looks a number up in a table; unknown ones become BLK_STS_IOERR.
+    let error = match error {
+        error if error == ETIMEDOUT || error == ENOSPC || error == EOPNOTSUPP => error,
+        _ => EIO,
+    };
+    // SAFETY: Looks a number up in a table.
     unsafe { bindings::errno_to_blk_status(error.to_errno()) }
 }

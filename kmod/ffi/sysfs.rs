@@ -2,7 +2,11 @@
 //! Files in sysfs: those of a class and those of a disk, from types that say their name, mode and
 //! content.
 
-use super::{compat, Descriptor};
+use super::{
+    compat,
+    system::{admin_only, SignalsHeld},
+    Descriptor,
+};
 use crate::{device::Device, sysfs};
 use core::mem::offset_of;
 use kernel::{bindings, error::to_result, prelude::*};
@@ -129,6 +133,14 @@ unsafe fn stored(
     }
 }
 
+/// Does what a file of the class is for. It may wait for the agent, and no signal ends that wait
+/// that is not meant to.
+fn as_command(run: impl FnOnce() -> Result) -> Result {
+    admin_only()?;
+    let _held = SignalsHeld::new();
+    run()
+}
+
 /// # Safety
 /// Called by sysfs, for a file of ours, with what it passes.
 unsafe extern "C" fn class_show<T: ClassFile>(
@@ -137,7 +149,7 @@ unsafe extern "C" fn class_show<T: ClassFile>(
     buffer: *mut c_char,
 ) -> isize {
     // SAFETY: sysfs passes a page.
-    unsafe { shown(buffer, T::show) }
+    unsafe { shown(buffer, |page| as_command(|| T::show(page))) }
 }
 
 /// # Safety
@@ -149,7 +161,7 @@ unsafe extern "C" fn class_store<T: ClassFile>(
     count: usize,
 ) -> isize {
     // SAFETY: sysfs passes a buffer of `count` bytes.
-    unsafe { stored(buffer, count, T::store) }
+    unsafe { stored(buffer, count, |text| as_command(|| T::store(text))) }
 }
 
 const fn class_file<T: ClassFile>() -> Descriptor<bindings::class_attribute> {
@@ -198,7 +210,7 @@ unsafe extern "C" fn disk_store<T: DiskFile>(
     // SAFETY: As in `disk_show`.
     let device = unsafe { disk_device(device) };
     // SAFETY: sysfs passes a buffer of `count` bytes.
-    unsafe { stored(buffer, count, |text| T::store(device, text)) }
+    unsafe { stored(buffer, count, |text| admin_only().and_then(|()| T::store(device, text))) }
 }
 
 const fn disk_file<T: DiskFile>() -> Descriptor<bindings::device_attribute> {
@@ -234,7 +246,7 @@ attribute_list!(
     CLASS_LIST,
     class_file,
     class_attribute,
-    [Urls, Volumes, AddUrls, RemoveUrls, Create, Extend, Destroy, Attach, Detach]
+    [Urls, Volumes, BadAnswers, AddUrls, RemoveUrls, Create, Extend, Destroy, Attach, Detach]
 );
 attribute_list!(
     DISK_LIST,

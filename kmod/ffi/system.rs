@@ -2,6 +2,7 @@
 //! Processes, time, paths: what the module asks of the rest of the kernel.
 
 use crate::proto::layout::MAX_QUEUES;
+use core::marker::PhantomData;
 use kernel::{
     bindings,
     error::from_err_ptr,
@@ -20,6 +21,14 @@ extern "C" {
     fn srb_set_bit(bit: c_uint, word: *mut u64);
     /// `helpers.c`: whether the calling thread may keep its processor.
     fn srb_may_spin() -> bool;
+    /// `helpers.c`: whether a signal that ends a wait is on its way to the calling thread.
+    fn srb_must_end() -> bool;
+    /// `helpers.c`: blocks harmless signals, and says what was blocked before.
+    fn srb_hold_signals(old: *mut bindings::sigset_t);
+    /// `helpers.c`: blocks again what was blocked before.
+    fn srb_let_signals(old: *mut bindings::sigset_t);
+    /// `helpers.c`: whether the calling thread has CAP_SYS_ADMIN.
+    fn srb_is_admin() -> bool;
 }
 
 /// Queues of each device: one for each processor that is online, within bounds.
@@ -37,6 +46,16 @@ pub(crate) fn queues() -> u32 {
 
 /// What [`queues`] said first: processors may come and go, queues do not.
 static FIRST_QUEUES: Atomic<u32> = Atomic::new(0);
+
+/// Whether the caller may do what root may. A file that was opened by root and handed on, or a root
+/// without rights, is not enough. EPERM: it may not.
+pub(crate) fn admin_only() -> Result {
+    // SAFETY: Looks at the calling thread alone.
+    if unsafe { srb_is_admin() } {
+        return Ok(());
+    }
+    Err(EPERM)
+}
 
 /// The calling process, as all its threads see it.
 pub(crate) fn current_process() -> i32 {
@@ -56,12 +75,46 @@ pub(crate) fn set_bit_full(bit: u32, word: *mut u64) {
     unsafe { srb_set_bit(bit, word) };
 }
 
+/// While it exists, the calling thread is not sent those signals that say nothing about what it
+/// waits for: SIGCHLD, SIGWINCH, SIGURG, and those of job control. They come when it is dropped.
+pub(crate) struct SignalsHeld {
+    before: bindings::sigset_t,
+    /// It is about the calling thread.
+    _not_send: PhantomData<*mut ()>,
+}
+
+impl SignalsHeld {
+    pub(crate) fn new() -> Self {
+        let mut before = bindings::sigset_t::default();
+        // SAFETY: Changes the calling thread alone.
+        unsafe { srb_hold_signals(&raw mut before) };
+        Self { before, _not_send: PhantomData }
+    }
+}
+
+impl Drop for SignalsHeld {
+    fn drop(&mut self) {
+        // SAFETY: The same thread as in `new`, by the type not being `Send`.
+        unsafe { srb_let_signals(&raw mut self.before) };
+    }
+}
+
+/// Whether a signal wants the calling thread to stop waiting.
+pub(crate) fn must_end() -> bool {
+    // SAFETY: Looks at the calling thread alone.
+    unsafe { srb_must_end() }
+}
+
 /// Sleeps. EINTR: a signal came.
 pub(crate) fn sleep_interruptible(msecs: u32) -> Result {
     // SAFETY: Process context, no spinlock held.
-    unsafe { bindings::msleep_interruptible(msecs) };
-    if kernel::current!().signal_pending() {
+    let left = unsafe { bindings::msleep_interruptible(msecs) };
+    if must_end() {
         return Err(EINTR);
+    }
+    // What looked like a signal was none, and must not make the caller spin.
+    if left > 0 {
+        sleep_msecs((left as u32).min(msecs));
     }
     Ok(())
 }

@@ -9,6 +9,7 @@
 //! - [`layout`]: where things lie in the mapped memory, and the offsets at which it is mapped.
 //! - [`control`]: the ioctls of `/dev/srb-control` and the payloads of control requests.
 //! - [`descriptor`]: submission and completion entries.
+//! - [`status`]: what a completion may say of its request.
 //! - [`ring`]: the single-producer, single-consumer ring that carries them.
 //! - [`doorbell`]: which channels have something to say, and whether somebody must be woken for it.
 //! - [`command`]: sizes, names, URLs and the commands made of them.
@@ -32,3 +33,4 @@ pub mod descriptor;
 pub mod doorbell;
 pub mod layout;
 pub mod ring;
+pub mod status;

@@ -240,7 +240,7 @@ impl Lane {
                 *late += 1;
                 continue;
             }
-            if !completion.status_is_valid() || len > self.geometry.window_bytes {
+            if completion.status().is_none() || len > self.geometry.window_bytes {
                 return Err(Errno::EPROTO);
             }
             if let Some(request) = slot.request.take() {

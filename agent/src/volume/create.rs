@@ -56,6 +56,8 @@ pub(super) struct Job {
 enum Made {
     /// An empty volume, ours.
     Empty,
+    /// The same, and it is not to become more.
+    Half,
     /// The whole volume, by an earlier agent.
     Whole,
 }
@@ -63,19 +65,29 @@ enum Made {
 /// A result, and where to say that it was received.
 type Delivery = (Result<(), RequestError>, oneshot::Sender<()>);
 
-/// Does the job. Dropping the future cancels it.
+/// Does the job, or what of it cannot be left, when it is `cancelled`; that ends with
+/// [`ErrorKind::Cancelled`] once it is undone. Dropping the future cancels it, too.
 pub(super) async fn run(
     tasks: &TaskTracker,
     client: Rc<Client>,
     job: Job,
+    cancelled: &CancellationToken,
 ) -> Result<(), RequestError> {
-    let cancelled = CancellationToken::new();
+    let cancelled = cancelled.child_token();
     let _cancel_on_drop = cancelled.clone().drop_guard();
     let (deliver, delivery) = oneshot::channel::<Delivery>();
     let what = job.to_string();
     tasks.spawn_local(async move {
         let _alone = job.volume.0.changing.lock().await;
         let result = job.carry_out(&client, &cancelled).await;
+        let made = result.as_ref().is_ok_and(|made| *made == Made::Half);
+        if made {
+            tracing::info!(volume = job.volume.name(), "a cancelled create is undone");
+            let note = job.undo(&client).await;
+            let cancelled = RequestError::plain(ErrorKind::Cancelled, &job, note);
+            let _ = deliver.send((Err(cancelled), oneshot::channel().0));
+            return;
+        }
         let created = result.as_ref().is_ok_and(|made| *made == Made::Empty);
         let (received, receipt) = oneshot::channel();
         // Both fail when the one who asked is gone, also if it went without looking at the result.
@@ -100,6 +112,9 @@ impl Job {
         client: &Client,
         cancelled: &CancellationToken,
     ) -> Result<Made, RequestError> {
+        if cancelled.is_cancelled() {
+            return Err(RequestError::plain(ErrorKind::Cancelled, self, "nothing was done"));
+        }
         // Not cut off by a cancellation: afterwards nobody could tell whose volume it is.
         let made = self.first_half(client).await.map_err(|error| error.within(self))?;
         self.doubts.settle(self.volume.name());
@@ -109,8 +124,7 @@ impl Job {
         let set_size = Operation::SetSize(&self.volume, self.size);
         let error = tokio::select! {
             biased;
-            // The caller sees that nobody takes the result, and undoes.
-            () = cancelled.cancelled() => return Ok(made),
+            () = cancelled.cancelled() => return Ok(Made::Half),
             result = client.run(&set_size) => match result {
                 Ok(_) => return Ok(made),
                 Err(error) => error,

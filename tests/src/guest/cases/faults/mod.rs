@@ -23,6 +23,7 @@ mod detach_bounded;
 mod faulty_requests;
 mod half_done;
 mod hostile_ring_ops;
+mod interrupted;
 mod load;
 mod loaded;
 mod low_memory;
@@ -38,7 +39,7 @@ pub const FORM: &str = "SRB_FAULTS";
 pub const ROUNDS: &str = "SRB_ROUNDS";
 
 /// All campaigns that run inside the VM.
-const CAMPAIGNS: [Campaign; 9] = [
+const CAMPAIGNS: [Campaign; 10] = [
     agent_kills::CAMPAIGN,
     server_kills::CAMPAIGN,
     faulty_requests::CAMPAIGN,
@@ -46,6 +47,7 @@ const CAMPAIGNS: [Campaign; 9] = [
     hostile_ring_ops::CAMPAIGN,
     low_memory::CAMPAIGN,
     half_done::CAMPAIGN,
+    interrupted::CAMPAIGN,
     reads_under_writeback::CAMPAIGN,
     takeover::CAMPAIGN,
 ];

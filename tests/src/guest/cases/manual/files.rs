@@ -10,9 +10,10 @@ use std::time::Duration;
 use super::{attached, detach, read_class};
 use crate::guest::{load_module, process, sysfs, Case, Machine, TestResult};
 
-const CLASS_FILES: [(&str, u32); 9] = [
+const CLASS_FILES: [(&str, u32); 10] = [
     ("urls", 0o400),
     ("volumes", 0o400),
+    ("bad_answers", 0o400),
     ("add_urls", 0o600),
     ("remove_urls", 0o600),
     ("create", 0o600),
@@ -45,6 +46,7 @@ pub(super) fn cases() -> Vec<Case> {
         every_file_of_the_manual_is_there_with_its_mode,
         reading_a_command_prints_its_usage_and_does_nothing,
         who_is_not_root_can_only_read_the_files_of_a_disk,
+        root_without_the_right_to_administer_gives_no_command,
     ]
     .into()
 }
@@ -103,5 +105,39 @@ fn who_is_not_root_can_only_read_the_files_of_a_disk() -> TestResult {
     assert!(!as_nobody("echo disk1 > /sys/class/srb/detach")?, "nobody detached a disk");
     assert!(!as_nobody("cat /dev/srb-control")?, "nobody opened the control device");
     assert!(!as_nobody("cat /run/srb/agent.sock")?, "nobody talked to the agent");
+    detach(device)
+}
+
+/// Runs a line of shell as root without CAP_SYS_ADMIN; its output, of which kind soever.
+fn without_the_right(line: &str) -> TestResult<String> {
+    let line = format!("setpriv --bounding-set=-sys_admin bash -c '{line}' 2>&1; true");
+    process::sh(&line, BOUND)?.success()
+}
+
+fn root_without_the_right_to_administer_gives_no_command() -> TestResult {
+    let machine = Machine::builder().start()?;
+    let device = attached(&machine, "vol1", "1M", "disk1")?;
+    for line in [
+        "cat /sys/class/srb/urls",
+        "cat /sys/class/srb/volumes",
+        "echo disk1 > /sys/class/srb/detach",
+        "echo vol2 1M > /sys/class/srb/create",
+        "echo 7 > /sys/block/disk1/srb_debug",
+        "echo queue > /sys/block/disk1/srb_policy",
+        ": <> /dev/srb-control",
+    ] {
+        let said = without_the_right(line)?;
+        assert!(said.contains("Operation not permitted"), "{line}: {said}");
+    }
+    // A file that root has opened is no right either.
+    let handed = "exec 3> /sys/class/srb/detach; setpriv --bounding-set=-sys_admin bash -c \
+                  'echo disk1 >&3' 2>&1; true";
+    let said = process::sh(handed, BOUND)?.success()?;
+    assert!(said.contains("Operation not permitted"), "{said}");
+    assert_eq!(read_class("volumes").as_deref(), Ok("vol1\n"));
+    // The agent has given its own right up.
+    let agent = machine.sh("grep CapEff /proc/$(pidof srb-agent)/status")?;
+    let rights = agent.split_whitespace().nth(1).ok_or("no rights")?;
+    assert_eq!(u64::from_str_radix(rights, 16)? & (1 << 21), 0, "{agent}");
     detach(device)
 }

@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 
 use super::server::{Answer, Request, Server};
 use super::{detach, done, machine_at, read_class, refused};
+use crate::guest::cases::io::with_failing_requests;
 use crate::guest::process::Daemon;
 use crate::guest::wait::{patiently, wait_for, wait_until};
 use crate::guest::{sysfs, Case, Machine, TestResult};
@@ -29,8 +30,14 @@ pub(super) fn cases() -> Vec<Case> {
         an_interrupted_create_is_undone,
         an_interrupted_attach_leaves_no_device,
         a_volume_has_one_command_at_a_time,
+        a_command_that_was_interrupted_never_begins_later,
+        a_hung_agent_gives_up_a_destroy_that_was_interrupted,
+        signals_that_mean_nothing_to_a_command_do_not_end_it,
     ]
-    .into()
+    .into_iter()
+    // Its devices go while they are looked at for partitions.
+    .chain(named!["interrupt": a_child_that_ends_does_not_end_a_command].map(with_failing_requests))
+    .collect()
 }
 
 /// A shell that lives through Ctrl-C and says what became of its line.
@@ -95,7 +102,11 @@ fn a_waiting_command_ends_at_ctrl_c_and_leaves_nothing() -> TestResult {
     }
     assert_eq!(read_class("volumes").as_deref(), Ok("vol1\n"));
     server.behave(|_| Answer::Of(PLAYGROUND));
-    done("create", "held-1 1M");
+    // The agent cannot leave a first half that may have made the volume.
+    wait_until("held-1 is given up", BOUND, || {
+        sysfs::command("create", "held-1 1M") != Err(Errno::EBUSY)
+    })?;
+    done("destroy", "held-1");
     Ok(())
 }
 
@@ -124,7 +135,9 @@ fn an_interrupted_create_is_undone() -> TestResult {
     interrupt(waiting)?;
     wait_until("the first half is undone", BOUND, || !volume.exists())?;
     server.behave(|_| Answer::Of(PLAYGROUND));
-    done("create", "vol1 2M");
+    wait_until("the volume is free", BOUND, || {
+        sysfs::command("create", "vol1 2M") != Err(Errno::EBUSY)
+    })?;
     assert_eq!(std::fs::metadata(&volume)?.len(), 2 << 20);
     Ok(())
 }
@@ -160,4 +173,97 @@ fn a_volume_has_one_command_at_a_time() -> TestResult {
     detach(machine.attach("vol2", "disk2")?)?;
     interrupt(waiting)?;
     detach(machine.attach("vol2", "disk1")?)
+}
+
+/// What a line of shell says that hangs at a stopped agent until Ctrl-C.
+fn interrupted_at_a_hung_agent(line: &str) -> TestResult {
+    let waiting = shell("ctrl-c", line)?;
+    std::thread::sleep(Duration::from_millis(300));
+    interrupt(waiting)
+}
+
+fn a_command_that_was_interrupted_never_begins_later() -> TestResult {
+    let mut machine = Machine::builder().start()?;
+    let data = machine.playground(0)?.data().to_owned();
+    machine.create("victim", "1M")?;
+    machine.create("grown", "1M")?;
+    machine.agent()?.stop()?;
+    for (line, volume) in [
+        ("echo victim > /sys/class/srb/destroy", "victim"),
+        ("echo grown 2M > /sys/class/srb/extend", "grown"),
+        ("echo made 1M > /sys/class/srb/create", "made"),
+    ] {
+        interrupted_at_a_hung_agent(line)?;
+        // Nobody knows yet what the agent will do.
+        refused("destroy", volume, Errno::EBUSY);
+    }
+    machine.kill_agent()?;
+    machine.start_agent()?;
+    for volume in ["victim", "grown", "made"] {
+        wait_until("the volume is free", BOUND, || {
+            sysfs::command("extend", format!("{volume} 512")) != Err(Errno::EBUSY)
+        })?;
+    }
+    assert_eq!(read_class("volumes").as_deref(), Ok("grown\nvictim\n"));
+    assert_eq!(std::fs::metadata(data.join("grown"))?.len(), 1 << 20);
+    done("destroy", "victim");
+    Ok(())
+}
+
+fn a_hung_agent_gives_up_a_destroy_that_was_interrupted() -> TestResult {
+    let mut machine = Machine::builder().start()?;
+    machine.create("victim", "1M")?;
+    machine.agent()?.stop()?;
+    interrupted_at_a_hung_agent("echo victim > /sys/class/srb/destroy")?;
+    refused("destroy", "victim", Errno::EBUSY);
+    machine.agent()?.signal(Signal::SIGCONT)?;
+    wait_until("the volume is free", BOUND, || {
+        sysfs::command("extend", "victim 512") != Err(Errno::EBUSY)
+    })?;
+    assert_eq!(read_class("volumes").as_deref(), Ok("victim\n"));
+    done("destroy", "victim");
+    Ok(())
+}
+
+fn signals_that_mean_nothing_to_a_command_do_not_end_it() -> TestResult {
+    let (server, _machine) = machine_held(|_| false)?;
+    // A stop is over when the command is.
+    for signal in
+        [Signal::SIGCHLD, Signal::SIGWINCH, Signal::SIGURG, Signal::SIGCONT, Signal::SIGTSTP]
+    {
+        let (name, volume) = (signal.as_str(), format!("vol-{}", signal as i32));
+        let held = volume.clone();
+        server.behave(move |request| match request.sets_size_of(&held) {
+            true => Answer::Silence,
+            false => Answer::Of(PLAYGROUND),
+        });
+        let line = format!("trap : {name}; echo {volume} 1M > /sys/class/srb/create");
+        let mut waiting = shell("signalled", &line)?;
+        server.wait_for(name, |request| request.sets_size_of(&volume))?;
+        for _ in 0..5 {
+            waiting.signal(signal)?;
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(waiting.ended()?, None, "{name} ended it: {}", waiting.log());
+        server.behave(|_| Answer::Of(PLAYGROUND));
+        wait_for("the create is done", BOUND, || waiting.ended())?;
+        assert!(waiting.log().contains("status 0"), "{name}: {}", waiting.log());
+        done("destroy", &volume);
+    }
+    Ok(())
+}
+
+fn a_child_that_ends_does_not_end_a_command() -> TestResult {
+    let machine = Machine::builder().start()?;
+    let script = "trap : CHLD; failed=0; for i in $(seq 40); do sleep 0.0$((i % 10)) & \
+                  echo s$i 1M > /sys/class/srb/create || failed=$((failed + 1)); done; wait; \
+                  for i in $(seq 40); do sleep 0.0$((i % 10)) & \
+                  echo s$i disk1 > /sys/class/srb/attach || failed=$((failed + 1)); \
+                  echo disk1 > /sys/class/srb/detach || failed=$((failed + 1)); \
+                  cat /sys/class/srb/volumes > /dev/null || failed=$((failed + 1)); \
+                  echo s$i > /sys/class/srb/destroy || failed=$((failed + 1)); done; wait; \
+                  echo failed $failed";
+    let said = machine.sh(&format!("bash -c '{script}' 2>&1"))?;
+    assert!(said.ends_with("failed 0\n"), "{said}");
+    Ok(())
 }

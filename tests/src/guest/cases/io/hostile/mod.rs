@@ -12,16 +12,20 @@ pub(in crate::guest::cases) mod rings;
 pub(in crate::guest::cases) mod storm;
 mod wakeups;
 
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use nix::errno::Errno;
+use srb_proto::status::Errno as StatusErrno;
+
 use super::disk::Disk;
 use super::{drop_caches, join, leave, verified, with_failing_requests, Random, FIO};
 use crate::guest::udev::settle;
-use crate::guest::{process, Case, Device, Machine, TestResult};
+use crate::guest::{process, sysfs, Case, Device, Machine, TestResult};
 
 /// How long one scenario may take.
 const SCENARIO: Duration = Duration::from_secs(60);
@@ -30,6 +34,7 @@ pub(super) fn cases() -> Vec<Case> {
     let cases = [
         named!("hostile", calls_that_make_no_sense_are_refused),
         named!("hostile", corrupt_rings_cost_their_session_and_nothing_else),
+        named!("hostile", no_number_that_an_agent_answers_reaches_a_caller_unless_it_is_a_status),
         named!("hostile", a_wake_up_without_work_ends_a_sleep),
         named!("hostile", a_look_for_work_takes_as_long_as_it_was_told),
         named!("hostile", noise_on_all_that_is_shared_costs_sessions_and_nothing_else),
@@ -110,6 +115,52 @@ fn corrupt_rings_cost_their_session_and_nothing_else() -> TestResult {
     let victim = Victim::start(&device);
     let outcome = rings::SCENARIOS.iter().try_for_each(|scenario| run(scenario, 0));
     expect_unharmed(machine, device, Some(victim)).and(outcome)
+}
+
+/// Every number from 0 to -4095, and a few beyond, as an answer to a read and to a command.
+fn no_number_that_an_agent_answers_reaches_a_caller_unless_it_is_a_status() -> TestResult {
+    let (machine, device) = orphan()?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&stop);
+    let commands = thread::spawn(move || -> TestResult<BTreeSet<i32>> {
+        let mut seen = BTreeSet::new();
+        // ORDERING: a flag that guards nothing.
+        while !told.load(Ordering::Relaxed) {
+            match sysfs::command("destroy", "nosuch") {
+                // Between two agents.
+                Ok(()) | Err(Errno::ENOTCONN) => {}
+                Err(errno) => drop(seen.insert(errno as i32)),
+            }
+        }
+        Ok(seen)
+    });
+    let path = device.path();
+    let told = Arc::clone(&stop);
+    let reads = thread::spawn(move || -> TestResult<BTreeSet<i32>> {
+        let (disk, mut seen) = (Disk::open(&path)?, BTreeSet::new());
+        // ORDERING: as above.
+        while !told.load(Ordering::Relaxed) {
+            if let Err(errno) = disk.read(0, 4096) {
+                seen.insert(errno as i32);
+            }
+        }
+        Ok(seen)
+    });
+    let outcome = run("statuses", 0);
+    stop.store(true, Ordering::Relaxed);
+    let counted = sysfs::read("/sys/class/srb/bad_answers");
+    expect_unharmed(machine, device, None)?;
+    outcome?;
+    let (commands, reads) = (join(commands)?, join(reads)?);
+    let listed: BTreeSet<_> = StatusErrno::ALL.iter().map(|errno| errno.number()).collect();
+    assert_eq!(commands, listed, "what callers of write(2) saw");
+    let expected =
+        BTreeSet::from([Errno::EIO, Errno::ENOSPC, Errno::ETIMEDOUT].map(|it| it as i32));
+    assert_eq!(reads, expected, "what readers saw");
+    // Each number on both channels.
+    let bad = 2 * (rings::STATUSES.count() - 1 - listed.len());
+    assert!(counted.is_ok_and(|count| count.trim().parse::<usize>().is_ok_and(|it| it >= bad)));
+    Ok(())
 }
 
 fn a_wake_up_without_work_ends_a_sleep() -> TestResult {

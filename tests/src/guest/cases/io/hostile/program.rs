@@ -35,6 +35,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
         "calls" => calls(),
         "mappings" => mappings(),
         "noise" => rings::noise(seed),
+        "statuses" => rings::statuses(),
         "wakeups" => wakeups::run(),
         "looks" => wakeups::looks(),
         "storm" => storm::run(seed, operations),

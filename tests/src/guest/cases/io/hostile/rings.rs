@@ -234,6 +234,34 @@ fn on_the_control_ring(scenario: &str, queue: &mut Queue) -> TestResult {
     }
 }
 
+/// What is answered as a status, on each channel: all errnos that the kernel knows, and more.
+pub(super) const STATUSES: std::ops::RangeInclusive<i32> = -4100..=5;
+
+/// Answers requests of both kinds with each of [`STATUSES`].
+pub(super) fn statuses() -> TestResult {
+    let (_control, _, mut queues) = begin()?;
+    let (mut reads, mut commands) = (STATUSES.rev(), STATUSES.rev());
+    let mut left = (true, true);
+    while left.0 || left.1 {
+        let (queue, request) = request(&mut queues)?;
+        let right = right(&request);
+        let (statuses, left) = match request.op {
+            Op::Read | Op::Write => (&mut reads, &mut left.0),
+            _ => (&mut commands, &mut left.1),
+        };
+        let status = statuses.next();
+        *left = status.is_some();
+        let len = if request.op == Op::Read { right.len } else { 0 };
+        queue.answer(Completion { status: status.unwrap_or(-5), len, ..right })?;
+        expect(queue, Ok(1)).or_else(|why| match request.op {
+            // The control channel is reaped along with others.
+            Op::Read | Op::Write => Err(why),
+            _ => expect(queue, Ok(0)),
+        })?;
+    }
+    Ok(())
+}
+
 /// Random words everywhere, random calls, session after session.
 pub(super) fn noise(seed: u64) -> TestResult {
     let mut random = Random::from_seed(seed);
