@@ -3,7 +3,8 @@
 //!
 //! `connection` calls [`Routes::answer`] on the connection's task; `reading` and `writing` do the
 //! operations. Work on files that may wait goes to the runtime's blocking threads; pieces of up to
-//! [`crate::piece::INLINE_BYTES`] of an open volume do not (the figures are in the crate's `README.md`).
+//! [`INLINE_BYTES`](crate::piece::INLINE_BYTES) of an open volume do not (the figures are in the
+//! crate's `README.md`).
 
 use std::sync::Arc;
 use std::time::Duration;

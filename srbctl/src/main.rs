@@ -10,7 +10,8 @@
 //! - [`cli`]: the words of the command line.
 //! - [`status`], [`url`], [`volume`], [`device`], [`inflight`], [`params`]: one file per noun.
 //! - [`host`]: where the facts come from: [`sysfs`], [`agent`], [`openers`].
-//! - [`operation`], [`known_params`], [`explain`]: what an errno means for an operation, and what to do about it.
+//! - [`operation`], [`known_params`], [`explain`]: what an errno means for an operation, and what
+//!   to do about it.
 //! - [`output`], [`terminal`], [`error`]: tables, JSON, exit codes.
 
 mod agent;
