@@ -111,7 +111,7 @@ pub(crate) struct View {
 pub(crate) struct Watch<'a> {
     /// For those who want to know how far it is.
     pub(crate) progress: Option<&'a Progress>,
-    /// Of a write of data: holds back what overlaps it while a try may still land.
+    /// Of what changes a volume: holds back what must not meet it while a try may still land.
     pub(crate) landing: Option<&'a Landing<'a>>,
     /// On the repository's clock, if it had to wait for its turn: since when. Its time counts from
     /// there.

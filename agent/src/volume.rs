@@ -5,6 +5,7 @@
 //! belongs to the control thread; a [`Volume`] is cloned to every worker that serves one of its
 //! queues.
 
+mod alone;
 mod create;
 mod doubts;
 mod heritage;
@@ -22,6 +23,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::alone::Alone;
 use self::doubts::{Doubt, Doubts};
 pub(crate) use self::heritage::Heritage;
 pub(crate) use self::landing::Landing;
@@ -49,7 +51,10 @@ struct Shared {
     name: String,
     segment: Segment,
     limit: Limit,
+    /// Writes of data that may still land.
     unsettled: Arc<Unsettled>,
+    /// Commands of which a request may still land.
+    changes: Arc<Unsettled>,
     retries: AtomicU64,
     /// One operation on the whole volume at a time: the size that `extend` has seen must still be
     /// true when it sets the new one.
@@ -62,12 +67,14 @@ struct Shared {
 pub(crate) struct WeakVolume {
     shared: Weak<Shared>,
     unsettled: Arc<Unsettled>,
+    changes: Arc<Unsettled>,
 }
 
 impl Volume {
     /// A volume that nobody else knows, without a settle time.
     pub(crate) fn new(name: &str) -> Self {
-        Self::with_table(name, Unsettled::new(Duration::ZERO, Arc::default()))
+        let new = || Unsettled::new(Duration::ZERO, Arc::default());
+        Self::with_tables(name, new(), new())
     }
 
     /// A volume that comes for the first time, or comes back after `earlier`; `settle` is how long
@@ -78,16 +85,23 @@ impl Volume {
         earlier: Option<&WeakVolume>,
     ) -> Self {
         let new = || Unsettled::new(settle, Arc::clone(heritage));
-        Self::with_table(name, earlier.map_or_else(new, |volume| Arc::clone(&volume.unsettled)))
+        match earlier {
+            None => Self::with_tables(name, new(), new()),
+            Some(volume) => {
+                let WeakVolume { unsettled, changes, .. } = volume;
+                Self::with_tables(name, Arc::clone(unsettled), Arc::clone(changes))
+            }
+        }
     }
 
-    fn with_table(name: &str, unsettled: Arc<Unsettled>) -> Self {
+    fn with_tables(name: &str, unsettled: Arc<Unsettled>, changes: Arc<Unsettled>) -> Self {
         let size = Settings::default().thread_pool_size;
         Self(Arc::new(Shared {
             name: name.to_owned(),
             segment: Segment::new(name),
             limit: Limit::new(usize::try_from(size).unwrap_or(usize::MAX)),
             unsettled,
+            changes,
             retries: AtomicU64::new(0),
             changing: tokio::sync::Mutex::default(),
         }))
@@ -123,8 +137,9 @@ impl Volume {
     }
 
     pub(crate) fn downgrade(&self) -> WeakVolume {
-        let unsettled = Arc::clone(&self.0.unsettled);
-        WeakVolume { shared: Arc::downgrade(&self.0), unsettled }
+        let Shared { unsettled, changes, .. } = &*self.0;
+        let (unsettled, changes) = (Arc::clone(unsettled), Arc::clone(changes));
+        WeakVolume { shared: Arc::downgrade(&self.0), unsettled, changes }
     }
 }
 
@@ -135,7 +150,8 @@ impl WeakVolume {
 
     /// Whether there is anything left of it.
     pub(crate) fn is_gone(&self) -> bool {
-        self.shared.strong_count() == 0 && self.unsettled.is_empty()
+        let idle = self.unsettled.is_empty() && self.changes.is_empty();
+        self.shared.strong_count() == 0 && idle
     }
 }
 
@@ -241,8 +257,10 @@ impl Volumes {
         }
         let what = format!("undoing the create of volume {name}");
         let volume = self.volume(name);
-        let _alone = volume.0.changing.lock().await;
-        match size_of(&self.client, &volume).await {
+        // That agent's requests may still land, on what was found to be absent.
+        let alone = Alone::with(&self.client, &volume, true).await;
+        alone.settled().await;
+        match alone.size().await {
             Ok(size) if size == 0 || size == made => {}
             Ok(size) => {
                 let why = format!("it has {size} bytes, and may have been there before");
@@ -251,7 +269,7 @@ impl Volumes {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error.within(what)),
         }
-        match self.client.run(&Operation::Delete(&volume)).await {
+        match alone.change(&Operation::Delete(&volume)).await {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error.within(what)),
             _ => Ok(()),
         }
@@ -272,25 +290,31 @@ impl Volumes {
             return Err(null::fixed(what));
         }
         let volume = self.volume(name);
-        let _alone = volume.0.changing.lock().await;
-        let old = size_of(&self.client, &volume).await.map_err(|error| error.within(&what))?;
+        let alone = Alone::with(&self.client, &volume, repeated).await;
+        let old = alone.size().await.map_err(|error| error.within(&what))?;
         let repeated = repeated || self.doubts.holds(name, Doubt::Extended(size));
-        self.doubts.settle(name);
         if repeated && old == size {
+            self.doubts.settle(name);
             return Ok(());
         }
         if size <= old {
             let why = format!("it would not grow: it has {old} bytes");
             return Err(RequestError::plain(ErrorKind::Invalid, what, why));
         }
-        let Err(error) = self.client.run(&Operation::SetSize(&volume, size)).await else {
-            return Ok(());
+        let error = match alone.change(&Operation::SetSize(&volume, size)).await {
+            Ok(_) => {
+                self.doubts.settle(name);
+                return Ok(());
+            }
+            Err(error) if !error.may_have_happened() => return Err(error.within(what)),
+            Err(error) => error,
         };
-        if !error.may_have_happened() {
-            return Err(error.within(what));
-        }
-        match size_of(&self.client, &volume).await {
-            Ok(now) if now == size => Ok(()),
+        alone.settled().await;
+        match alone.size().await {
+            Ok(now) if now == size => {
+                self.doubts.settle(name);
+                Ok(())
+            }
             Ok(now) => Err(error.within(what).with_note(format!("it has {now} bytes"))),
             Err(asked) => {
                 self.doubts.remember(name, Doubt::Extended(size));
@@ -311,11 +335,11 @@ impl Volumes {
             return Err(null::fixed(what));
         }
         let volume = self.volume(name);
-        let _alone = volume.0.changing.lock().await;
+        let alone = Alone::with(&self.client, &volume, repeated).await;
         let repeated = repeated || self.doubts.holds(name, Doubt::Destroyed);
         // Asked first, "no such volume" is the truth; after a try whose answer was lost it might
         // come from that try. A server that cannot tell a size may delete all the same.
-        let existed = match size_of(&self.client, &volume).await {
+        let existed = match alone.size().await {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 self.doubts.settle(name);
                 return if repeated { Ok(()) } else { Err(error.within(what)) };
@@ -323,19 +347,30 @@ impl Volumes {
             Err(error) if error.may_pass() => return Err(error.within(what)),
             known => known.is_ok(),
         };
-        match self.client.run(&Operation::Delete(&volume)).await {
+        match alone.change(&Operation::Delete(&volume)).await {
             Ok(_) => {}
             Err(error)
                 if error.kind() == ErrorKind::NotFound
                     && (existed || repeated || error.may_have_happened()) => {}
-            Err(error) if error.may_have_happened() => {
-                self.doubts.remember(name, Doubt::Destroyed);
-                return Err(error.with_note("it may have been deleted: destroy it again"));
-            }
+            Err(error) if error.may_have_happened() => self.is_gone(&alone, error).await?,
             Err(error) => return Err(error),
         }
         self.doubts.settle(name);
         Ok(())
+    }
+
+    /// After a delete that ended in `error`, and may have happened.
+    async fn is_gone(&self, alone: &Alone<'_>, error: RequestError) -> Result<(), RequestError> {
+        alone.settled().await;
+        match alone.size().await {
+            Err(asked) if asked.kind() == ErrorKind::NotFound => Ok(()),
+            Ok(_) => Err(error.with_note("it is still there")),
+            Err(asked) => {
+                self.doubts.remember(alone.volume().name(), Doubt::Destroyed);
+                let note = format!("it may have been deleted: destroy it again; {asked}");
+                Err(error.with_note(note))
+            }
+        }
     }
 
     /// Waits until everything that dropped operations left behind is undone; for the end of the

@@ -14,12 +14,19 @@ use nix::libc;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rest_support::*;
+use srb_agent::repository::{Repository, RestConfig};
 use srb_agent::settings::Settings;
 use srb_agent::volume::Volumes;
 use srb_playground::{Config, Playground};
 
-const ROUNDS: u32 = 400;
+/// Servers at the same time, each with its own seed, and the rounds of each.
+const SERVERS: u64 = 16;
+const ROUNDS: u32 = 60;
 const NAME: &str = "half";
+/// How late a server is, in milliseconds, and until when the agents reckon with it: long enough
+/// for a machine that is busy.
+const LATE: u32 = 25;
+const SETTLE: Duration = Duration::from_millis(300);
 
 /// What there is of the volume, as far as its user can know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +53,12 @@ impl Bench {
 
     fn break_the_server(&mut self) {
         let seed: u32 = self.random.random();
-        let (failed, lost) = (self.random.random_range(10..60), self.random.random_range(10..40));
-        let plan = format!("seed={seed} control:{failed}%:status=500 control:{lost}%:lost-reply");
+        let mut rate = |most| self.random.random_range(5..most);
+        let (failed, lost, late, cut) = (rate(40), rate(30), rate(20), rate(10));
+        let plan = format!(
+            "seed={seed} control:{failed}%:status=500 control:{lost}%:lost-reply \
+             control:{late}%:late={LATE} control:{cut}%:reset-after"
+        );
         self.playground.faults().set(plan.parse().expect("a plan"));
     }
 
@@ -135,28 +146,32 @@ impl Bench {
     }
 }
 
+async fn play(seed: u64) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let playground = Playground::start(Config::ephemeral(folder.path())).expect("a playground");
+    let repository =
+        Repository::new(RestConfig { probe: false, settle: SETTLE, ..RestConfig::default() });
+    repository.apply(Settings {
+        nb_req_retries: 1,
+        req_timeout: Duration::from_secs(5),
+        ..settings(&[playground.url()])
+    });
+    let mut bench = Bench {
+        volumes: Volumes::new(repository),
+        playground,
+        random: StdRng::seed_from_u64(seed),
+        known: Known::Absent,
+    };
+    for _ in 0..ROUNDS {
+        bench.round().await;
+    }
+}
+
 #[tokio::test]
 async fn what_commands_say_is_true_whatever_is_lost() {
     let seed = std::env::var("SRB_SEED").ok().and_then(|text| text.parse().ok());
     let seed: u64 = seed.unwrap_or_else(rand::random);
     println!("again: SRB_SEED={seed} cargo test -p srb-agent --test half_done");
-    let folder = tempfile::tempdir().expect("a folder");
-    let playground = Playground::start(Config::ephemeral(folder.path())).expect("a playground");
-    let settings = Settings {
-        nb_req_retries: 1,
-        req_timeout: Duration::from_secs(5),
-        ..settings(&[playground.url()])
-    };
-    let mut bench = Bench {
-        volumes: Volumes::new(unprobed(settings)),
-        playground,
-        random: StdRng::seed_from_u64(seed),
-        known: Known::Absent,
-    };
-    local(async {
-        for _ in 0..ROUNDS {
-            bench.round().await;
-        }
-    })
-    .await;
+    let servers = (0..SERVERS).map(|number| play(seed.wrapping_add(number << 32)));
+    local(futures_util::future::join_all(servers)).await;
 }

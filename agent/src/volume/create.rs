@@ -15,7 +15,8 @@
 //! ([`super::doubts`]). A volume is deleted only when it was made here, or has 0 bytes.
 //!
 //! # When nobody can tell
-//! A question that is not answered is no answer:
+//! A question that is not answered is no answer, and what is absent while a PUT may still land is
+//! not absent: after a try in doubt, the question and the DELETE wait for it ([`super::alone`]).
 //!
 //! | first request | its size | the create says |
 //! |---|---|---|
@@ -37,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::doubts::{Doubt, Doubts};
-use super::{size_of, Volume};
+use super::{Alone, Volume};
 use crate::errors::{ErrorKind, RequestError};
 use crate::rest::{Client, Operation};
 
@@ -78,12 +79,14 @@ pub(super) async fn run(
     let (deliver, delivery) = oneshot::channel::<Delivery>();
     let what = job.to_string();
     tasks.spawn_local(async move {
-        let _alone = job.volume.0.changing.lock().await;
-        let result = job.carry_out(&client, &cancelled).await;
+        let alone = Alone::with(&client, &job.volume, job.repeated).await;
+        // It reads as zeros: no write to an earlier volume of this name may land on it.
+        alone.data_settled().await;
+        let result = job.carry_out(&alone, &cancelled).await;
         let made = result.as_ref().is_ok_and(|made| *made == Made::Half);
         if made {
             tracing::info!(volume = job.volume.name(), "a cancelled create is undone");
-            let note = job.undo(&client).await;
+            let note = job.undo(&alone).await;
             let cancelled = RequestError::plain(ErrorKind::Cancelled, &job, note);
             let _ = deliver.send((Err(cancelled), oneshot::channel().0));
             return;
@@ -94,7 +97,7 @@ pub(super) async fn run(
         let _ = deliver.send((result.map(drop), received));
         if created && receipt.await.is_err() {
             tracing::info!(volume = job.volume.name(), "a cancelled create is undone");
-            job.undo_for_nobody(&client).await;
+            job.undo_for_nobody(&alone).await;
         }
     });
     match delivery.await {
@@ -109,15 +112,15 @@ pub(super) async fn run(
 impl Job {
     async fn carry_out(
         &self,
-        client: &Client,
+        alone: &Alone<'_>,
         cancelled: &CancellationToken,
     ) -> Result<Made, RequestError> {
         if cancelled.is_cancelled() {
             return Err(RequestError::plain(ErrorKind::Cancelled, self, "nothing was done"));
         }
         // Not cut off by a cancellation: afterwards nobody could tell whose volume it is.
-        let made = self.first_half(client).await.map_err(|error| error.within(self))?;
-        self.doubts.settle(self.volume.name());
+        let made = self.first_half(alone).await.map_err(|error| error.within(self))?;
+        self.settle();
         if made == Made::Whole {
             return Ok(made);
         }
@@ -125,16 +128,16 @@ impl Job {
         let error = tokio::select! {
             biased;
             () = cancelled.cancelled() => return Ok(Made::Half),
-            result = client.run(&set_size) => match result {
+            result = alone.change(&set_size) => match result {
                 Ok(_) => return Ok(made),
                 Err(error) => error,
             },
         };
-        Err(error.within(self).with_note(self.undo(client).await))
+        Err(error.within(self).with_note(self.undo(alone).await))
     }
 
-    async fn first_half(&self, client: &Client) -> Result<Made, RequestError> {
-        let Err(error) = client.run(&Operation::Create(&self.volume)).await else {
+    async fn first_half(&self, alone: &Alone<'_>) -> Result<Made, RequestError> {
+        let Err(error) = alone.change(&Operation::Create(&self.volume)).await else {
             return Ok(Made::Empty);
         };
         let exists = error.kind() == ErrorKind::Exists;
@@ -144,16 +147,24 @@ impl Job {
             return Err(error);
         }
         let whole = self.repeated || earlier == Some(self.size);
-        match size_of(client, &self.volume).await {
+        if !exists {
+            alone.settled().await;
+        }
+        match alone.size().await {
             Ok(0) if exists => Ok(Made::Empty),
-            Ok(0) => Err(error.with_note(self.undo(client).await)),
+            Ok(0) => Err(error.with_note(self.undo(alone).await)),
             Ok(size) if whole && size == self.size => Ok(Made::Whole),
             Ok(size) => {
-                self.doubts.settle(self.volume.name());
+                if earlier != Some(size) {
+                    self.settle();
+                }
                 let note = format!("it exists with {size} bytes");
                 Err(error.became(ErrorKind::Exists).with_note(note))
             }
-            Err(asked) if asked.kind() == ErrorKind::NotFound && !exists => Err(error),
+            Err(asked) if asked.kind() == ErrorKind::NotFound && !exists => {
+                self.settle();
+                Err(error)
+            }
             Err(asked) => Err(self.unknown(error, &asked)),
         }
     }
@@ -169,28 +180,42 @@ impl Job {
     }
 
     /// Deletes what the first half made; says what came of it.
-    async fn undo(&self, client: &Client) -> String {
-        match client.run(&Operation::Delete(&self.volume)).await {
-            Ok(_) => "what was done is undone".to_owned(),
+    async fn undo(&self, alone: &Alone<'_>) -> String {
+        match self.delete(alone).await {
+            Ok(()) => "what was done is undone".to_owned(),
             Err(error) if error.kind() == ErrorKind::NotFound => "nothing is left of it".to_owned(),
-            Err(error) => {
-                self.doubts.remember(self.volume.name(), Doubt::Created(self.size));
-                format!(
-                    "an empty volume may be left, undoing failed: create it again, or destroy it; \
-                     {error}"
-                )
-            }
+            Err(error) => format!(
+                "a volume may be left, undoing failed: create it again, or destroy it; {error}"
+            ),
         }
     }
 
-    async fn undo_for_nobody(&self, client: &Client) {
-        match client.run(&Operation::Delete(&self.volume)).await {
+    async fn undo_for_nobody(&self, alone: &Alone<'_>) {
+        match self.delete(alone).await {
             Err(error) if error.kind() != ErrorKind::NotFound => {
-                self.doubts.remember(self.volume.name(), Doubt::Created(self.size));
                 tracing::warn!(%error, "a cancelled create could not be undone");
             }
             _ => {}
         }
+    }
+
+    /// Deletes the volume, and notes what is known of it then.
+    async fn delete(&self, alone: &Alone<'_>) -> Result<(), RequestError> {
+        // A PUT in doubt would make it once more.
+        alone.settled().await;
+        let deleted = alone.change(&Operation::Delete(&self.volume)).await;
+        match &deleted {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                self.doubts.remember(self.volume.name(), Doubt::Created(self.size));
+            }
+            _ => self.settle(),
+        }
+        deleted.map(drop)
+    }
+
+    /// There is no doubt about the volume any more.
+    fn settle(&self) {
+        self.doubts.settle(self.volume.name());
     }
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! One write's tries, as far as their order among other writes depends on them.
+//! One write's tries, as far as their order among other writes depends on them; and those of a
+//! command that changes the whole volume ([`super::alone`]), among other such commands.
 //!
 //! Before: [`crate::pipeline`] makes one for each write. [`crate::rest`] tells it what becomes of
 //! each try. After: the write has an entry in [`super::Unsettled`] from the moment at which a try
@@ -11,6 +12,8 @@
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::sync::Arc;
+
+use tokio::time::sleep_until;
 
 #[cfg(test)]
 use super::unsettled::hook;
@@ -26,6 +29,9 @@ pub(crate) struct Landing<'a> {
 }
 
 impl<'a> Landing<'a> {
+    /// All bytes of a volume.
+    pub(super) const WHOLE: Range<u64> = 0..u64::MAX;
+
     /// A write of these bytes, before its first try.
     pub(crate) const fn new(table: &'a Arc<Unsettled>, bytes: Range<u64>) -> Self {
         Self { table, bytes, under_way: Cell::new(false), entry: RefCell::new(None) }
@@ -42,8 +48,11 @@ impl<'a> Landing<'a> {
         self.entry.borrow_mut().get_or_insert_with(|| self.table.enter(self.bytes.clone()));
     }
 
-    /// A try begins.
+    /// A try begins. One before it that did not end was dropped.
     pub(crate) fn begin_try(&self) {
+        if self.under_way.get() {
+            self.abandon_try();
+        }
         self.under_way.set(true);
     }
 
@@ -58,6 +67,14 @@ impl<'a> Landing<'a> {
         self.enter();
         if let Some(entry) = &mut *self.entry.borrow_mut() {
             entry.abandon_try();
+        }
+    }
+
+    /// Waits until every try has landed that may: what the server says then stays true.
+    pub(super) async fn settled(&self) {
+        let settles = self.entry.borrow().as_ref().and_then(Entry::settles);
+        if let Some(until) = settles {
+            sleep_until(until).await;
         }
     }
 
@@ -88,6 +105,7 @@ mod tests {
     use super::*;
     use crate::repository::{Repository, RestConfig};
     use std::time::Duration;
+    use tokio::time::Instant;
 
     #[tokio::test(start_paused = true)]
     async fn a_clear_answer_leaves_nothing() {
@@ -107,6 +125,20 @@ mod tests {
         drop(landing);
         assert!(table.blocks(&(0..8), Asker::Write));
         assert!(!table.blocks(&(0..8), Asker::Read));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_try_that_was_dropped_before_another_one_settles() {
+        let table = Unsettled::new(Duration::from_secs(2), Arc::default());
+        let landing = Landing::new(&table, Landing::WHOLE);
+        landing.begin_try();
+        landing.begin_try();
+        landing.end_try();
+        let start = Instant::now();
+        landing.settled().await;
+        assert!(start.elapsed() >= Duration::from_secs(2));
+        drop(landing);
+        assert!(!table.blocks(&(0..8), Asker::Write), "it has had its time");
     }
 
     #[tokio::test(start_paused = true)]

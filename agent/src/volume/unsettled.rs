@@ -171,6 +171,11 @@ impl Entry {
     pub(super) fn abandon_try(&mut self) {
         self.abandoned = Some(Instant::now());
     }
+
+    /// When the last try has landed of those that may, if there was one.
+    pub(super) fn settles(&self) -> Option<Instant> {
+        self.abandoned.and_then(|at| at.checked_add(self.table.settle))
+    }
 }
 
 impl Drop for Entry {
