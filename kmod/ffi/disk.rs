@@ -118,7 +118,10 @@ impl Disk {
                 numa_node: bindings::NUMA_NO_NODE,
                 cmd_size: size_of::<History>() as u32,
                 timeout: jiffies(geometry.timeout_secs),
-                flags: bindings::BLK_MQ_F_NO_SCHED_BY_DEFAULT,
+                // A processor that goes must not wait for the requests of its queue: they may
+                // wait for an agent or a server without end. As for drivers that stand on others,
+                // the queue is served on, by any processor.
+                flags: bindings::BLK_MQ_F_NO_SCHED_BY_DEFAULT | bindings::BLK_MQ_F_STACKING,
                 driver_data: Arc::as_ptr(device).cast_mut().cast(),
                 ..pin_init::zeroed()
             }),

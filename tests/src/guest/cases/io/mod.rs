@@ -25,6 +25,7 @@ macro_rules! named {
     };
 }
 
+mod cpus;
 pub(super) mod disk;
 mod ending;
 mod force;
@@ -65,6 +66,7 @@ pub(super) fn cases() -> Vec<Case> {
         grace::cases(),
         storm::cases(),
         stuck::cases(),
+        cpus::cases(),
         ending::cases(),
         policy::cases(),
         force::cases(),
