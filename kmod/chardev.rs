@@ -130,7 +130,8 @@ impl Handle {
             return Err(ESHUTDOWN);
         }
         let mapping = Mapping::at(new.offset()).ok_or(EINVAL)?;
-        if new.bytes() > mapping.bytes() {
+        // By another node of the device it would be mapped where `revoke` does not look.
+        if new.bytes() > mapping.bytes() || !session.is_of(self.space) {
             return Err(EINVAL);
         }
         new.serve_from(session.memory_at(mapping)?)
@@ -206,7 +207,8 @@ impl Handle {
             return Err(EINVAL);
         }
         session.join(join.worker)?;
-        if !self.role.populate(Role::Worker(session, join.worker)) {
+        if !self.role.populate(Role::Worker(session.clone(), join.worker)) {
+            session.leave(join.worker);
             return Err(EINVAL);
         }
         Ok(())

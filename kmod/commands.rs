@@ -27,9 +27,7 @@ use crate::{
         descriptor::Op,
         layout::{CONTROL, SECTOR_BYTES},
     },
-    registry,
-    session::{self, LIFECYCLE},
-    urls,
+    registry, session, urls,
 };
 use kernel::{prelude::*, sync::Arc};
 
@@ -250,17 +248,19 @@ fn attach_volume(volume: &VolumeName, name: &DeviceName) -> Result<Arc<Device>, 
 
 /// Makes a device, enters it into the table and links it to the agent's session.
 fn make_device(volume: &VolumeName, name: &DeviceName, size: u64) -> Result<Arc<Device>> {
-    let _lifecycle = LIFECYCLE.lock();
-    let device = Device::new(registry::reserve_index()?, *name, *volume, size)?;
+    let lifecycle = session::lock_lifecycle();
+    let device = Device::new(registry::reserve_index(&lifecycle)?, *name, *volume, size)?;
     let linked = match registry::session() {
-        Some(session) => session.adopt(&device).inspect_err(|_| session.part(&device)),
+        Some(session) => {
+            session.adopt(&device, &lifecycle).inspect_err(|_| session.part(&device, &lifecycle))
+        }
         None => Err(ENOTCONN),
     };
     if let Err(error) = linked {
-        device.remove();
+        device.remove(&lifecycle);
         return Err(error);
     }
-    registry::insert(device.clone());
+    registry::insert(device.clone(), &lifecycle);
     Ok(device)
 }
 
@@ -289,13 +289,13 @@ fn discard(device: &Arc<Device>, how: Detach) {
             );
         }
     }
-    let _lifecycle = LIFECYCLE.lock();
-    registry::remove(device);
+    let lifecycle = session::lock_lifecycle();
+    registry::remove(device, &lifecycle);
     match registry::session() {
-        Some(session) => session.part(device),
+        Some(session) => session.part(device, &lifecycle),
         None => device.channels().iter().for_each(|channel| channel.retire()),
     }
-    device.remove();
+    device.remove(&lifecycle);
 }
 
 /// `detach`.

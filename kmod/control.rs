@@ -33,6 +33,7 @@ use crate::{
     ffi::{
         errors::{EDEADLK, ENOTCONN, EPROTO, ESHUTDOWN},
         mm::AddressSpace,
+        noio::recovery_mutex,
         system,
     },
     housekeeping,
@@ -56,7 +57,7 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{Atomic, Relaxed},
-        global_lock, Arc, CondVar, CondVarTimeoutResult, Mutex,
+        Arc, CondVar, CondVarTimeoutResult, Mutex,
     },
     time::{msecs_to_jiffies, Delta, Instant, Monotonic},
 };
@@ -258,15 +259,14 @@ struct Control {
     nonsense: Option<log::Limit>,
 }
 
-global_lock! {
-    // SAFETY: `init` runs before anything else of the module.
-    unsafe(uninit) static CONTROL_STATE: Mutex<Control> = Control {
+recovery_mutex! {
+    state: CONTROL_STATE of Control = Control {
         link: None,
         slots: [const { Slot::EMPTY }; CONTROL.depth as usize],
         queued: KVec::new(),
         exiting: false,
         nonsense: None,
-    };
+    }, guard pub(super) ControlGuard
 }
 
 /// Answers of agents, on any channel, that said what no answer may say.
@@ -286,7 +286,7 @@ pub(crate) fn bad_answers() -> u64 {
 /// Called once, before anything else here.
 pub(crate) unsafe fn init() {
     // SAFETY: The contract.
-    unsafe { CONTROL_STATE.init() };
+    unsafe { state::init() };
 }
 
 /// How long somebody who was interrupted stays for what the agent says to that.
@@ -326,7 +326,7 @@ pub(crate) fn change(
 fn run(pending: Pending, wait: Wait) -> Result<KVec<u8>, Failure> {
     let request = pending.request.clone();
     {
-        let mut control = CONTROL_STATE.lock();
+        let mut control = state::lock();
         if control.exiting {
             return Err(ENODEV.into());
         }
@@ -406,7 +406,7 @@ impl Request {
 /// Sends those away who wait for something about a volume, as a signal would. Returns whether the
 /// agent has anything about it.
 pub(crate) fn interrupt(volume: &[u8]) -> bool {
-    let mut control = CONTROL_STATE.lock();
+    let mut control = state::lock();
     let interrupt = |pending: &Pending| {
         let meant = pending.request.payload.as_slice() == volume;
         if meant && pending.abandoned.is_none() {
@@ -431,7 +431,7 @@ enum Withdrawn {
 
 /// Nobody waits for a request any more: see the module's documentation.
 fn withdraw(request: &Arc<Request>, stays: bool) -> Withdrawn {
-    let mut control = CONTROL_STATE.lock();
+    let mut control = state::lock();
     let is_it = |pending: &Pending| Arc::ptr_eq(&pending.request, request);
     if let Some(at) = control.queued.iter().position(is_it) {
         if let Some(pending) = control.queued.get_mut(at) {
@@ -462,7 +462,7 @@ fn withdraw(request: &Arc<Request>, stays: bool) -> Withdrawn {
 
 /// The waiter of an abandoned request goes for good, unless the answer has come.
 fn leave(request: &Arc<Request>) -> Option<Result<Reply>> {
-    let mut control = CONTROL_STATE.lock();
+    let mut control = state::lock();
     let mut held = control.slots.iter_mut().filter_map(Slot::pending);
     if let Some(pending) = held.find(|pending| Arc::ptr_eq(&pending.request, request)) {
         pending.heard = false;
@@ -608,7 +608,7 @@ impl Control {
 /// Makes a new session's control channel and submits what waits for an agent.
 pub(crate) fn connect(session: Arc<Session>, space: AddressSpace) -> Result {
     let memory = Memory::channel(Mapping::Control, CONTROL, 0, space)?;
-    let mut control = CONTROL_STATE.lock();
+    let mut control = state::lock();
     if control.exiting {
         return Err(ENODEV);
     }
@@ -622,7 +622,7 @@ pub(crate) fn connect(session: Arc<Session>, space: AddressSpace) -> Result {
 /// next one.
 pub(crate) fn disconnect() {
     let link = {
-        let mut control = CONTROL_STATE.lock();
+        let mut control = state::lock();
         let Control { link, slots, queued, .. } = &mut *control;
         for slot in slots {
             let Use::Request(mut pending) = core::mem::replace(&mut slot.used, Use::Nobody) else {
@@ -654,7 +654,7 @@ pub(crate) fn disconnect() {
 
 /// No agent came in time: everybody who waits for one is told so.
 pub(crate) fn fail_all() {
-    let mut control = CONTROL_STATE.lock();
+    let mut control = state::lock();
     if control.link.is_none() {
         while let Some(pending) = control.queued.pop() {
             if pending.op == Op::Undo {
@@ -670,7 +670,7 @@ pub(crate) fn fail_all() {
 
 /// The module goes: everybody who waits is sent away, and nobody comes in any more.
 pub(crate) fn shut_down() {
-    let mut control = CONTROL_STATE.lock();
+    let mut control = state::lock();
     control.exiting = true;
     while let Some(pending) = control.queued.pop() {
         pending.request.finish(Err(ENODEV));
@@ -686,7 +686,7 @@ pub(crate) fn shut_down() {
 
 /// Whether somebody waits for an agent to come, or an agent has what nobody waits for.
 pub(crate) fn has_waiters() -> bool {
-    let mut control = CONTROL_STATE.lock();
+    let mut control = state::lock();
     let abandoned = |slot: &mut Slot| slot.pending().is_some_and(|it| it.abandoned.is_some());
     !control.queued.is_empty() || control.slots.iter_mut().any(abandoned)
 }
@@ -697,7 +697,7 @@ pub(crate) fn expire_abandoned() {
     // As long as an agent that works may take for the rest of a command.
     let deadline = Delta::from_millis(params::command_timeout_msecs().into());
     let session = {
-        let mut control = CONTROL_STATE.lock();
+        let mut control = state::lock();
         let late = |slot: &mut Slot| {
             let since = slot.pending().and_then(|pending| pending.abandoned);
             since.is_some_and(|since| since.elapsed() >= deadline)
@@ -713,7 +713,7 @@ pub(crate) fn expire_abandoned() {
 /// Applies what the agent has completed, a bounded number of entries; EPROTO ends the session.
 pub(crate) fn reap(session: &Session) -> Result<usize> {
     let outcome = {
-        let mut control = CONTROL_STATE.lock();
+        let mut control = state::lock();
         if control.link.as_ref().is_none_or(|link| link.session.id() != session.id()) {
             return Err(ESHUTDOWN);
         }
@@ -740,7 +740,7 @@ pub(crate) fn reap(session: &Session) -> Result<usize> {
 
 /// The memory that `session` may map.
 pub(crate) fn memory_for(session: &Session) -> Option<Arc<Memory>> {
-    let control = CONTROL_STATE.lock();
+    let control = state::lock();
     let link = control.link.as_ref()?;
     (link.session.id() == session.id()).then(|| link.memory.clone())
 }

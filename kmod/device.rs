@@ -9,14 +9,14 @@
 //! that requests are held.
 //!
 //! # Invariants
-//! - The disk is used between [`Device::show`] and [`Device::remove`], by whoever holds the
-//!   volume's operation or [`crate::session::LIFECYCLE`]; [`Device::remove`] is called with both.
+//! - The disk is a counted handle: whoever uses it holds a reference, and finds nothing to do on a
+//!   disk that was deleted meanwhile.
 //! - `scanning` is true only while the scan holds the disk's open mutex.
 
 use crate::{
     channel::Channel,
     ffi::{
-        disk::{Disk, DiskSlot, Geometry},
+        disk::{Disk, Geometry},
         system, work,
     },
     log, params,
@@ -24,6 +24,7 @@ use crate::{
         command::{Policy, MAX_DEVICE_BYTES, MAX_VOLUME_BYTES},
         layout::{DATA, SECTOR_BYTES},
     },
+    session::LifecycleGuard,
 };
 use kernel::{
     impl_has_work, new_spinlock, new_work,
@@ -170,7 +171,10 @@ pub(crate) struct Device {
     in_outage: Atomic<bool>,
     fate: Arc<Fate>,
     channels: KVec<Arc<Channel>>,
-    disk: DiskSlot,
+    /// Empty before and after the disk's life. Held for a look alone: a reference is given up
+    /// without it.
+    #[pin]
+    disk: SpinLock<Option<Arc<Disk>>>,
     #[pin]
     scanning: SpinLock<bool>,
     #[pin]
@@ -205,7 +209,7 @@ impl Device {
                 in_outage: Atomic::new(false),
                 fate,
                 channels,
-                disk: DiskSlot::empty(),
+                disk <- new_spinlock!(None, "srb::disk"),
                 scanning <- new_spinlock!(false, "srb::scanning"),
                 scan <- new_work!("srb::scan"),
             }),
@@ -220,8 +224,24 @@ impl Device {
                 timeout_secs: params::request_deadline_secs(),
             },
         )?;
-        device.disk.fill(disk);
+        *device.disk.lock() = Some(disk);
         Ok(device)
+    }
+
+    /// The disk, between [`Self::new`] and [`Self::remove`].
+    fn disk(&self) -> Option<Arc<Disk>> {
+        self.disk.lock().clone()
+    }
+
+    fn with_disk(&self, f: impl FnOnce(&Disk)) {
+        if let Some(disk) = self.disk() {
+            f(&disk);
+        }
+    }
+
+    /// As [`Self::with_disk`]; ENODEV if there is none.
+    fn try_with_disk(&self, f: impl FnOnce(&Disk) -> Result) -> Result {
+        f(&*self.disk().ok_or(ENODEV)?)
     }
 
     /// Where it stands in the table, and in the agent's ready sets.
@@ -302,20 +322,20 @@ impl Device {
 
     /// Sends requests that wait on the requeue list through `queue_rq` again.
     pub(crate) fn kick(&self) {
-        self.disk.with(|disk| disk.kick_requeue_list());
+        self.with_disk(|disk| disk.kick_requeue_list());
     }
 
     /// Makes a new deadline for requests hold.
     pub(crate) fn set_deadline(&self, secs: u32) {
-        self.disk.with(|disk| disk.set_timeout(secs));
+        self.with_disk(|disk| disk.set_timeout(secs));
     }
 
     /// Shows the device to the system, and has it scanned for partitions by and by.
     ///
     /// The scan does not run here: with no agent to answer, it would hold up the attach for good.
     pub(crate) fn show(self: &Arc<Self>) -> Result {
-        self.disk.try_with(|disk| disk.add(self.size_bytes() / SECTOR_BYTES))?;
-        work::enqueue(self.clone());
+        self.try_with_disk(|disk| disk.add(self.size_bytes() / SECTOR_BYTES))?;
+        work::enqueue_scan(self.clone());
         Ok(())
     }
 
@@ -324,7 +344,7 @@ impl Device {
     pub(crate) fn grow(&self, size_bytes: u64) {
         if size_bytes > self.size_bytes() {
             self.size_bytes.store(size_bytes, Relaxed);
-            self.disk.with(|disk| disk.set_capacity(size_bytes / SECTOR_BYTES));
+            self.with_disk(|disk| disk.set_capacity(size_bytes / SECTOR_BYTES));
         }
     }
 
@@ -335,8 +355,7 @@ impl Device {
         let mut waited = 0;
         loop {
             let tried = self
-                .disk
-                .try_with(|disk| disk.with_open_mutex(|openers| self.condemn_unless(openers)));
+                .try_with_disk(|disk| disk.with_open_mutex(|openers| self.condemn_unless(openers)));
             match tried {
                 Err(error) if error == EAGAIN => {}
                 Err(error) if error == EBUSY && waited < BUSY_WAIT_MSECS => {}
@@ -347,7 +366,7 @@ impl Device {
                 // the disk now, and the count of those who have it open stands still.
                 let scanning = self.scanning.lock();
                 if *scanning {
-                    return self.disk.try_with(|disk| self.condemn_unless(disk.openers()));
+                    return self.try_with_disk(|disk| self.condemn_unless(disk.openers()));
                 }
             }
             if waited >= OPEN_WAIT_MSECS {
@@ -379,7 +398,7 @@ impl Device {
             channel.fail_in_flight();
         }
         self.kick();
-        self.disk.with(|disk| {
+        self.with_disk(|disk| {
             if disk.openers() != 0 {
                 disk.mark_dead();
             }
@@ -389,10 +408,10 @@ impl Device {
         work::cancel(self);
     }
 
-    /// Gives the disk up. Called once, under `LIFECYCLE`, after [`Self::hide`] or when
-    /// [`Self::show`] has failed.
-    pub(crate) fn remove(&self) {
-        self.disk.empty_out();
+    /// Gives the disk up, after [`Self::hide`] or when [`Self::show`] has failed.
+    pub(crate) fn remove(&self, _: &LifecycleGuard) {
+        let disk = self.disk.lock().take();
+        drop(disk);
     }
 
     /// Gives back pages of windows that are not in use; see [`Channel::trim`].
@@ -405,7 +424,7 @@ impl Device {
 
     /// Has requests that were turned away tried again.
     pub(crate) fn run_queues(&self) {
-        self.disk.with(|disk| disk.run_queues());
+        self.with_disk(|disk| disk.run_queues());
     }
 
     /// Gives back the memory of an idle device's windows.
@@ -425,7 +444,7 @@ impl WorkItem for Device {
 
     /// The partition scan. [`Device::hide`] waits for it, so that the disk is there.
     fn run(this: Arc<Device>) {
-        let Some(disk) = this.disk.peek() else { return };
+        let Some(disk) = this.disk() else { return };
         disk.scan_partitions(|begins| {
             let mut scanning = this.scanning.lock();
             *scanning = begins;

@@ -4,8 +4,10 @@
 #include <linux/bottom_half.h>
 #include <linux/capability.h>
 #include <linux/processor.h>
+#include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/stat.h>
+#include <linux/string.h>
 
 void srb_set_bit(unsigned int bit, u64 *word);
 
@@ -124,4 +126,26 @@ struct request *srb_pop_request(struct rq_list *list)
 void srb_push_request(struct rq_list *list, struct request *rq)
 {
 	rq_list_add_tail(list, rq);
+}
+
+unsigned int srb_noio_enter(void);
+void srb_noio_leave(unsigned int before);
+
+/* From here on the thread's allocations start no I/O, and so wait for none. */
+unsigned int srb_noio_enter(void)
+{
+	return memalloc_noio_save();
+}
+
+void srb_noio_leave(unsigned int before)
+{
+	memalloc_noio_restore(before);
+}
+
+void srb_copy(void *to, const void *from, size_t len);
+
+/* Memory that is shared with the agent: what is copied is whatever stands there at the moment. */
+void srb_copy(void *to, const void *from, size_t len)
+{
+	memcpy(to, from, len);
 }

@@ -30,7 +30,7 @@ impl WorkItem for Rounds {
 
     fn run(_this: Arc<Rounds>) {
         {
-            let _lifecycle = session::LIFECYCLE.lock();
+            let _lifecycle = session::lock_lifecycle();
             registry::for_each_device(|device| {
                 device.reclaim_if_idle();
                 device.retry_held();
@@ -46,11 +46,12 @@ impl WorkItem for Rounds {
 
 /// Ends the wait for an agent if `agent_grace` is over.
 fn expire() {
-    let Some(gone_for) = registry::gone_for_secs() else { return };
     let grace = params::agent_grace();
+    // Under the lock that an agent comes and goes by: it is this one's absence that has lasted.
+    let lifecycle = session::lock_lifecycle();
+    let Some(gone_for) = registry::gone_for_secs() else { return };
     if u64::try_from(grace).is_ok_and(|grace| gone_for >= grace) {
-        let _lifecycle = session::LIFECYCLE.lock();
-        if registry::session().is_none() && registry::fail_devices() > 0 {
+        if registry::fail_devices(&lifecycle) > 0 {
             log::error!(
                 "no agent for {} seconds: requests fail until one connects; start srb-agent\n",
                 gone_for

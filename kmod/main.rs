@@ -56,7 +56,7 @@ struct Srb {
     // Dropped in this order, after `drop` has detached everything.
     _rounds: housekeeping::Housekeeping,
     _memory: pressure::Reserve,
-    _work: ffi::work::WorkQueue,
+    _work: ffi::work::WorkQueues,
     _control: ffi::chardev::Registration,
 }
 
@@ -72,7 +72,7 @@ impl kernel::Module for Srb {
         unsafe { session::init() };
         // SAFETY: As above.
         unsafe { pressure::init() };
-        let work = ffi::work::WorkQueue::new()?;
+        let work = ffi::work::WorkQueues::new()?;
         let rounds = housekeeping::Housekeeping::new()?;
         let memory = pressure::Reserve::new()?;
         let control = ffi::chardev::Registration::new()?;
@@ -92,6 +92,8 @@ impl kernel::Module for Srb {
 impl Drop for Srb {
     fn drop(&mut self) {
         params::loaded(false);
+        // Whoever was writing a parameter has done what follows from it, and nobody begins.
+        ffi::param::wait_for_writers();
         control::shut_down();
         drop(self.class.take());
         commands::detach_all();

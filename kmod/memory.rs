@@ -22,6 +22,7 @@ use crate::{
     atomic::SharedWord,
     ffi::{
         mm::{copy_from_page, copy_to_page, vmalloc_page, AddressSpace, RawPage, SharedPage},
+        noio::NoIoGuard,
         request::Request,
     },
     pressure,
@@ -31,7 +32,7 @@ use crate::{
         ring,
     },
 };
-use core::mem::offset_of;
+use core::{mem::offset_of, ops::DerefMut};
 use kernel::{
     alloc::{allocator::Vmalloc, flags::__GFP_NOWARN, Flags},
     new_mutex,
@@ -320,6 +321,12 @@ impl Memory {
         })
     }
 
+    /// Recovery takes it, to take the memory away: who maps pages allocates tables for them, and
+    /// must not wait for I/O meanwhile.
+    fn lock_map(&self) -> NoIoGuard<impl DerefMut<Target = Option<AddressSpace>> + '_> {
+        NoIoGuard::new(|| self.map.lock())
+    }
+
     /// Answers a fault at `offset` of the control device: maps the page there, and those behind it
     /// in its window.
     ///
@@ -329,7 +336,7 @@ impl Memory {
         offset: u64,
         mut insert: impl FnMut(usize, RawPage) -> Result,
     ) -> Result {
-        let map = self.map.lock();
+        let map = self.lock_map();
         if map.is_none() {
             return Err(ENXIO);
         }
@@ -355,7 +362,7 @@ impl Memory {
 
     /// Takes the memory away from the agent; a later touch is a SIGBUS.
     pub(crate) fn revoke(&self) {
-        let mut map = self.map.lock();
+        let mut map = self.lock_map();
         if let Some(space) = map.take() {
             space.unmap(self.mapping.offset(), self.mapping.bytes());
         }
@@ -364,7 +371,7 @@ impl Memory {
     /// Gives the pages of all windows back. The caller keeps every tag of the channel unused
     /// meanwhile.
     pub(crate) fn release_windows(&self) {
-        let map = self.map.lock();
+        let map = self.lock_map();
         if let (Some(space), Some(geometry)) = (*map, self.geometry) {
             let start = geometry.windows_offset();
             space.unmap(
@@ -378,7 +385,7 @@ impl Memory {
     /// Gives the pages of one window back, and says how many. The caller keeps its tag unused
     /// meanwhile.
     pub(crate) fn release_window(&self, tag: usize) -> usize {
-        let map = self.map.lock();
+        let map = self.lock_map();
         let (Some(geometry), Some(window)) = (self.geometry, self.windows.get(tag)) else {
             return 0;
         };

@@ -109,7 +109,7 @@ pub(crate) fn changed() {
     urls::touch();
     session::announce_config();
     let deadline = request_deadline_secs();
-    let _lifecycle = session::LIFECYCLE.lock();
+    let _lifecycle = session::lock_lifecycle();
     registry::for_each_device(|device| device.set_deadline(deadline));
     housekeeping::start();
 }

@@ -7,13 +7,14 @@
 
 use crate::{
     device::{Device, DeviceName, VolumeName},
+    ffi::noio::recovery_mutex,
     proto::layout::MAX_DEVICES,
-    session::Session,
+    session::{LifecycleGuard, Session},
     urls,
 };
 use kernel::{
     prelude::*,
-    sync::{global_lock, Arc, UniqueArc},
+    sync::{Arc, UniqueArc},
     time::{Instant, Monotonic},
 };
 
@@ -34,22 +35,21 @@ struct Registry {
     next_number: u64,
 }
 
-global_lock! {
-    // SAFETY: `init` runs before anything else of the module.
-    unsafe(uninit) static REGISTRY: Mutex<Registry> = Registry {
+recovery_mutex! {
+    table: REGISTRY of Registry = Registry {
         devices: KVec::new(),
         operations: KVec::new(),
         session: None,
         gone_since: None,
         next_number: 1,
-    };
+    }, guard pub(super) RegistryGuard
 }
 
 /// # Safety
 /// Called once, before anything else here.
 pub(crate) unsafe fn init() {
     // SAFETY: The contract.
-    unsafe { REGISTRY.init() };
+    unsafe { table::init() };
 }
 
 impl Registry {
@@ -77,7 +77,7 @@ pub(crate) struct OperationGuard(u64);
 
 impl Drop for OperationGuard {
     fn drop(&mut self) {
-        REGISTRY.lock().operations.retain(|operation| operation.number != self.0);
+        table::lock().operations.retain(|operation| operation.number != self.0);
     }
 }
 
@@ -100,7 +100,7 @@ fn begin(
 /// Begins something with a volume that must not be attached. EBUSY: it is, or something else is
 /// under way.
 pub(crate) fn begin_detached(volume: &VolumeName) -> Result<Operating> {
-    let mut registry = REGISTRY.lock();
+    let mut registry = table::lock();
     if registry.attached().any(|device| device.volume() == volume) {
         return Err(EBUSY);
     }
@@ -109,7 +109,7 @@ pub(crate) fn begin_detached(volume: &VolumeName) -> Result<Operating> {
 
 /// Begins something with a volume, attached or not. EBUSY: something else is under way.
 pub(crate) fn begin_any(volume: &VolumeName) -> Result<(Operating, Option<Arc<Device>>)> {
-    let mut registry = REGISTRY.lock();
+    let mut registry = table::lock();
     let device = registry.attached().find(|device| device.volume() == volume).cloned();
     Ok((begin(&mut registry, volume, None)?, device))
 }
@@ -117,7 +117,7 @@ pub(crate) fn begin_any(volume: &VolumeName) -> Result<(Operating, Option<Arc<De
 /// Begins to attach. EEXIST: the volume is attached, or the name is taken by another device or one
 /// of its partitions.
 pub(crate) fn begin_attach(volume: &VolumeName, name: &DeviceName) -> Result<Operating> {
-    let mut registry = REGISTRY.lock();
+    let mut registry = table::lock();
     let taken = registry
         .attached()
         .any(|device| device.volume() == volume || device.name().collides_with(name));
@@ -133,17 +133,16 @@ pub(crate) fn begin_attach(volume: &VolumeName, name: &DeviceName) -> Result<Ope
 
 /// Begins to detach. ENOENT: no such device. EBUSY: something else is under way with its volume.
 pub(crate) fn begin_detach(name: &DeviceName) -> Result<(Operating, Arc<Device>)> {
-    let mut registry = REGISTRY.lock();
+    let mut registry = table::lock();
     let device = registry.named(name).ok_or(ENOENT)?;
     Ok((begin(&mut registry, device.volume(), None)?, device))
 }
 
 /// Finds a free index and a number for a new attachment. ENOSPC: 4,096 devices are attached.
 ///
-/// Called under [`crate::session::LIFECYCLE`], as is [`insert`], so that nobody takes the index
-/// between.
-pub(crate) fn reserve_index() -> Result<(u32, u64)> {
-    let mut registry = REGISTRY.lock();
+/// With [`insert`] under one guard, so that nobody takes the index between.
+pub(crate) fn reserve_index(_: &LifecycleGuard) -> Result<(u32, u64)> {
+    let mut registry = table::lock();
     let index = match registry.devices.iter().position(Option::is_none) {
         Some(index) => index,
         None if registry.devices.len() >= MAX_DEVICES => return Err(ENOSPC),
@@ -156,33 +155,33 @@ pub(crate) fn reserve_index() -> Result<(u32, u64)> {
 }
 
 /// Enters a device at its index.
-pub(crate) fn insert(device: Arc<Device>) {
+pub(crate) fn insert(device: Arc<Device>, _: &LifecycleGuard) {
     let index = device.index() as usize;
-    if let Some(entry) = REGISTRY.lock().devices.get_mut(index) {
+    if let Some(entry) = table::lock().devices.get_mut(index) {
         *entry = Some(device);
     }
 }
 
 /// Takes a device out.
-pub(crate) fn remove(device: &Device) {
+pub(crate) fn remove(device: &Device, _: &LifecycleGuard) {
     let index = device.index() as usize;
-    let taken = REGISTRY.lock().devices.get_mut(index).and_then(Option::take);
+    let taken = table::lock().devices.get_mut(index).and_then(Option::take);
     drop(taken);
 }
 
 /// The device with a name.
 pub(crate) fn device_named(name: &DeviceName) -> Option<Arc<Device>> {
-    REGISTRY.lock().named(name)
+    table::lock().named(name)
 }
 
 /// The device at an index.
 pub(crate) fn device_at(index: u32) -> Option<Arc<Device>> {
-    REGISTRY.lock().devices.get(index as usize)?.clone()
+    table::lock().devices.get(index as usize)?.clone()
 }
 
 /// The first device at or above an index.
 pub(crate) fn device_from(index: u32) -> Option<Arc<Device>> {
-    REGISTRY.lock().devices.iter().skip(index as usize).flatten().next().cloned()
+    table::lock().devices.iter().skip(index as usize).flatten().next().cloned()
 }
 
 /// Calls `f` with each device, without the lock.
@@ -196,20 +195,20 @@ pub(crate) fn for_each_device(mut f: impl FnMut(&Arc<Device>)) {
 
 /// Whether any device is attached.
 pub(crate) fn has_devices() -> bool {
-    REGISTRY.lock().attached().next().is_some()
+    table::lock().attached().next().is_some()
 }
 
 /// Removes a URL. EBUSY: it is the last one, and a device is attached or about to be.
 pub(crate) fn remove_url(url: &crate::proto::command::RepositoryUrl) -> Result {
-    let registry = REGISTRY.lock();
+    let registry = table::lock();
     let attaching = registry.operations.iter().any(|operation| operation.device.is_some());
     let needed = attaching || registry.attached().next().is_some();
     urls::remove(url, needed)
 }
 
 /// A number for a new session. EBUSY: an agent is connected.
-pub(crate) fn reserve_session() -> Result<u64> {
-    let mut registry = REGISTRY.lock();
+pub(crate) fn reserve_session(_: &LifecycleGuard) -> Result<u64> {
+    let mut registry = table::lock();
     match registry.session {
         Some(_) => Err(EBUSY),
         None => Ok(registry.number()),
@@ -217,9 +216,9 @@ pub(crate) fn reserve_session() -> Result<u64> {
 }
 
 /// Notes which session there is, and since when there is none.
-pub(crate) fn set_session(session: Option<Arc<Session>>) {
+pub(crate) fn set_session(session: Option<Arc<Session>>, _: &LifecycleGuard) {
     let old = {
-        let mut registry = REGISTRY.lock();
+        let mut registry = table::lock();
         registry.gone_since = if session.is_none() { Some(Instant::now()) } else { None };
         core::mem::replace(&mut registry.session, session)
     };
@@ -228,12 +227,12 @@ pub(crate) fn set_session(session: Option<Arc<Session>>) {
 
 /// The session, if an agent is connected.
 pub(crate) fn session() -> Option<Arc<Session>> {
-    REGISTRY.lock().session.clone()
+    table::lock().session.clone()
 }
 
 /// Frees the tables, at the module's end: nothing frees a static.
 pub(crate) fn clear() {
-    let mut registry = REGISTRY.lock();
+    let mut registry = table::lock();
     registry.devices = KVec::new();
     registry.operations = KVec::new();
 }
@@ -241,13 +240,13 @@ pub(crate) fn clear() {
 /// For how many seconds there has been no agent; `None` while there is one, or when there never
 /// was.
 pub(crate) fn gone_for_secs() -> Option<u64> {
-    let since = REGISTRY.lock().gone_since?;
+    let since = table::lock().gone_since?;
     u64::try_from(since.elapsed().as_millis()).ok().map(|millis| millis / 1000)
 }
 
 /// No agent came in time: fails what waits for one, and everything from now on until one comes.
-/// Returns how many devices were not failing before. Called under [`crate::session::LIFECYCLE`].
-pub(crate) fn fail_devices() -> usize {
+/// Returns how many devices were not failing before.
+pub(crate) fn fail_devices(_: &LifecycleGuard) -> usize {
     let mut count = 0;
     for_each_device(|device| {
         if !device.set_failing(true) {

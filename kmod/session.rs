@@ -17,6 +17,7 @@ use crate::{
     ffi::{
         errors::ESHUTDOWN,
         mm::AddressSpace,
+        noio::recovery_mutex,
         system::{self, Waiting},
         work,
     },
@@ -35,7 +36,6 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{Acquire, Atomic, Full, Relaxed, Release},
-        global_lock,
         poll::PollCondVar,
         Arc, SpinLock,
     },
@@ -43,16 +43,16 @@ use kernel::{
     workqueue::{Work, WorkItem},
 };
 
-global_lock! {
-    // SAFETY: `init` runs before anything else of the module.
-    pub(crate) unsafe(uninit) static LIFECYCLE: Mutex<()> = ();
+recovery_mutex! {
+    lifecycle: LIFECYCLE of () = (), guard pub(crate) LifecycleGuard
 }
+pub(crate) use lifecycle::{lock as lock_lifecycle, LifecycleGuard};
 
 /// # Safety
 /// Called once, before anything else here.
 pub(crate) unsafe fn init() {
     // SAFETY: The contract.
-    unsafe { LIFECYCLE.init() };
+    unsafe { lifecycle::init() };
 }
 
 /// One of the agent's threads, as the module sees it.
@@ -147,8 +147,8 @@ impl WorkItem for Session {
 impl Session {
     /// Begins a session and hands it every device. EBUSY: there is one already.
     pub(crate) fn begin(space: AddressSpace) -> Result<Arc<Self>> {
-        let _lifecycle = LIFECYCLE.lock();
-        let id = registry::reserve_session()?;
+        let lifecycle = lock_lifecycle();
+        let id = registry::reserve_session(&lifecycle)?;
         let mut workers = KVec::new();
         for number in 0..system::queues() {
             workers.push(Worker::new(number, MAX_DEVICES, space)?, GFP_KERNEL)?;
@@ -171,15 +171,15 @@ impl Session {
         let mut linked = Ok(());
         registry::for_each_device(|device| {
             if linked.is_ok() {
-                linked = session.adopt(device);
+                linked = session.adopt(device, &lifecycle);
             }
         });
         let linked = linked.and_then(|()| control::connect(session.clone(), space));
         if let Err(error) = linked {
-            session.abandon();
+            session.abandon(&lifecycle);
             return Err(error);
         }
-        registry::set_session(Some(session.clone()));
+        registry::set_session(Some(session.clone()), &lifecycle);
         log::info!("agent connected: process {}, session {}\n", owner, id);
         Ok(session)
     }
@@ -226,8 +226,8 @@ impl Session {
         Ok(())
     }
 
-    /// Links a device's channels to this session. Called under [`LIFECYCLE`].
-    pub(crate) fn adopt(self: &Arc<Self>, device: &Device) -> Result {
+    /// Links a device's channels to this session.
+    pub(crate) fn adopt(self: &Arc<Self>, device: &Device, _: &LifecycleGuard) -> Result {
         for channel in device.channels() {
             let mapping = Mapping::Channel { device: device.index(), queue: channel.queue() };
             let memory = Memory::channel(mapping, DATA, device.attachment(), self.space)?;
@@ -242,9 +242,8 @@ impl Session {
         Ok(())
     }
 
-    /// Parts a device from this session and takes its memory away from the agent. Called under
-    /// [`LIFECYCLE`].
-    pub(crate) fn part(&self, device: &Device) {
+    /// Parts a device from this session and takes its memory away from the agent.
+    pub(crate) fn part(&self, device: &Device, _: &LifecycleGuard) {
         for channel in device.channels() {
             channel.unlink();
             if let Some(worker) = self.worker(channel.queue()) {
@@ -285,6 +284,18 @@ impl Session {
             true => Err(EBUSY),
             false => Ok(()),
         }
+    }
+
+    /// Undoes [`Self::join`] of a file that has become something else meanwhile.
+    pub(crate) fn leave(&self, number: u32) {
+        if let Some(worker) = self.worker(number) {
+            worker.joined.store(false, Release);
+        }
+    }
+
+    /// Whether its memory is mapped, and taken away, by files of this address space.
+    pub(crate) fn is_of(&self, space: AddressSpace) -> bool {
+        self.space == space
     }
 
     /// The ENTER ioctl: applies completions; then looks for submissions as long as it was told, and
@@ -376,21 +387,21 @@ impl Session {
     /// Ends the session: takes all memory away from the agent and all requests back. Does nothing
     /// the second time.
     pub(crate) fn end(&self, reason: &'static str) {
-        let _lifecycle = LIFECYCLE.lock();
+        let lifecycle = lock_lifecycle();
         if self.ended.load(Relaxed) {
             return;
         }
-        registry::set_session(None);
-        self.abandon();
+        registry::set_session(None, &lifecycle);
+        self.abandon(&lifecycle);
         log::info!("agent gone: process {}, session {}: {}\n", self.owner, self.id, reason);
         if params::agent_grace() == 0 {
-            registry::fail_devices();
+            registry::fail_devices(&lifecycle);
         }
         // A command may wait for the next agent though no device is attached.
         housekeeping::start();
     }
 
-    fn abandon(&self) {
+    fn abandon(&self, _: &LifecycleGuard) {
         // ORDERING: release, pairs with the acquire in `has_ended`.
         self.ended.store(true, Release);
         registry::for_each_device(|device| {

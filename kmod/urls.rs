@@ -7,8 +7,9 @@
 //! attributes may take it.
 
 use crate::ffi::errors::ESTALE;
+use crate::ffi::noio::recovery_mutex;
 use crate::proto::command::{Kind, RepositoryUrl, MAX_URLS};
-use kernel::{prelude::*, sync::global_lock};
+use kernel::prelude::*;
 
 struct Known {
     url: RepositoryUrl,
@@ -23,23 +24,22 @@ struct Urls {
     version: u64,
 }
 
-global_lock! {
-    // SAFETY: `init` runs before anything else of the module.
-    unsafe(uninit) static URLS: Mutex<Urls> = Urls { list: KVec::new(), active: 0, version: 1 };
+recovery_mutex! {
+    known: URLS of Urls = Urls { list: KVec::new(), active: 0, version: 1 }, guard pub(super) UrlsGuard
 }
 
 /// # Safety
 /// Called once, before anything else here.
 pub(crate) unsafe fn init() {
     // SAFETY: The contract.
-    unsafe { URLS.init() };
+    unsafe { known::init() };
 }
 
 /// Adds a URL.
 ///
 /// EEXIST: it is there. ENOSPC: the list is full. EINVAL: `null:` stands alone.
 pub(crate) fn add(url: RepositoryUrl) -> Result {
-    let mut urls = URLS.lock();
+    let mut urls = known::lock();
     if urls.list.iter().any(|known| known.url == url) {
         return Err(EEXIST);
     }
@@ -59,7 +59,7 @@ pub(crate) fn add(url: RepositoryUrl) -> Result {
 ///
 /// ENOENT: it is not there. EBUSY: it is the last one, and `needed`.
 pub(crate) fn remove(url: &RepositoryUrl, needed: bool) -> Result {
-    let mut urls = URLS.lock();
+    let mut urls = known::lock();
     let at = urls.list.iter().position(|known| known.url == *url).ok_or(ENOENT)?;
     if urls.list.len() == 1 && needed {
         return Err(EBUSY);
@@ -76,18 +76,18 @@ pub(crate) fn remove(url: &RepositoryUrl, needed: bool) -> Result {
 
 /// Whether none is configured.
 pub(crate) fn is_empty() -> bool {
-    URLS.lock().list.is_empty()
+    known::lock().list.is_empty()
 }
 
 /// Forgets all, at the module's end.
 pub(crate) fn clear() {
-    let mut urls = URLS.lock();
+    let mut urls = known::lock();
     urls.list = KVec::new();
 }
 
 /// Notes a change of parameters, so that the agent's next look finds another version.
 pub(crate) fn touch() {
-    let mut urls = URLS.lock();
+    let mut urls = known::lock();
     urls.version = urls.version.wrapping_add(1);
 }
 
@@ -95,7 +95,7 @@ pub(crate) fn touch() {
 ///
 /// ESTALE: the list is another one by now. EINVAL: it has no such place.
 pub(crate) fn set_active(version: u64, index: usize, fit: u32) -> Result {
-    let mut urls = URLS.lock();
+    let mut urls = known::lock();
     if urls.version != version {
         return Err(ESTALE);
     }
@@ -116,7 +116,7 @@ fn bit(place: usize) -> u32 {
 /// Visits the URLs, in the order in which they were added, until `visit` says false. Returns the
 /// version, and which of them honour ranges, a bit for each.
 pub(crate) fn for_each(mut visit: impl FnMut(&RepositoryUrl) -> bool) -> (u64, u32) {
-    let urls = URLS.lock();
+    let urls = known::lock();
     let mut fit = 0;
     for (place, known) in urls.list.iter().enumerate() {
         if !visit(&known.url) {
@@ -131,7 +131,7 @@ pub(crate) fn for_each(mut visit: impl FnMut(&RepositoryUrl) -> bool) -> (u64, u
 
 /// Visits the URLs, the one in use first.
 pub(crate) fn for_each_active_first(mut visit: impl FnMut(&RepositoryUrl) -> bool) {
-    let urls = URLS.lock();
+    let urls = known::lock();
     let others = urls.list.iter().enumerate().filter(|(at, _)| *at != urls.active);
     let first = urls.list.get(urls.active).into_iter();
     for known in Iterator::chain(first, others.map(|(_, known)| known)) {

@@ -18,7 +18,7 @@ use kernel::{
     prelude::*,
     static_lock_class,
     sync::{
-        atomic::{Acquire, Atomic, Full, Relaxed, Release},
+        atomic::{Acquire, Atomic, Full, Relaxed},
         Arc,
     },
     time::msecs_to_jiffies,
@@ -55,60 +55,21 @@ pub(crate) fn live() -> usize {
     LIVE.load(Acquire)
 }
 
-/// A disk and its tag set.
-#[derive(Clone, Copy)]
+/// A disk and its tag set, counted: whoever has a reference may use it, and the last one to go
+/// gives both up, which may sleep. Using a disk that was deleted meanwhile does nothing.
 pub(crate) struct Disk {
     disk: *mut bindings::gendisk,
     set: *mut Opaque<bindings::blk_mq_tag_set>,
 }
 
-/// Where a device keeps its disk: empty before and after the disk's life.
-pub(crate) struct DiskSlot {
-    disk: Atomic<*mut bindings::gendisk>,
-    set: Atomic<*mut Opaque<bindings::blk_mq_tag_set>>,
-}
-
-impl DiskSlot {
-    pub(crate) const fn empty() -> Self {
-        Self { disk: Atomic::new(core::ptr::null_mut()), set: Atomic::new(core::ptr::null_mut()) }
-    }
-
-    /// Puts a new disk in.
-    pub(crate) fn fill(&self, disk: Disk) {
-        self.set.store(disk.set, Relaxed);
-        self.disk.store(disk.disk, Release);
-    }
-
-    /// The disk, if there is one. The caller keeps it from being freed, as [`crate::device`] says.
-    pub(crate) fn peek(&self) -> Option<Disk> {
-        let disk = self.disk.load(Acquire);
-        (!disk.is_null()).then(|| Disk { disk, set: self.set.load(Relaxed) })
-    }
-
-    /// Calls `f` with the disk, if there is one.
-    pub(crate) fn with(&self, f: impl FnOnce(Disk)) {
-        if let Some(disk) = self.peek() {
-            f(disk);
-        }
-    }
-
-    /// As [`Self::with`]; ENODEV if there is none.
-    pub(crate) fn try_with(&self, f: impl FnOnce(Disk) -> Result) -> Result {
-        f(self.peek().ok_or(ENODEV)?)
-    }
-
-    /// Gives the disk up.
-    pub(crate) fn empty_out(&self) {
-        let disk = self.disk.xchg(core::ptr::null_mut(), Full);
-        if !disk.is_null() {
-            Disk { disk, set: self.set.load(Relaxed) }.put();
-        }
-    }
-}
+// SAFETY: A disk and its tag set belong to no thread.
+unsafe impl Send for Disk {}
+// SAFETY: The block layer locks them as it needs.
+unsafe impl Sync for Disk {}
 
 impl Disk {
     /// Makes a disk for `device`, which it holds until it is freed.
-    pub(crate) fn new(device: &Arc<Device>, geometry: Geometry) -> Result<Self> {
+    pub(crate) fn new(device: &Arc<Device>, geometry: Geometry) -> Result<Arc<Self>> {
         let set = KBox::new(
             Opaque::new(bindings::blk_mq_tag_set {
                 ops: &raw const MQ_OPS,
@@ -129,7 +90,7 @@ impl Disk {
         )?;
         let set = KBox::into_raw(set);
         let raw = Opaque::cast_into(set);
-        // SAFETY: A tag set that stays where it is until `put`, or the failure below.
+        // SAFETY: A tag set that stays where it is until the drop, or the failure below.
         let result = to_result(unsafe { bindings::blk_mq_alloc_tag_set(raw) }).and_then(|()| {
             Self::alloc(raw, device, geometry).inspect_err(|_| {
                 // SAFETY: Allocated above, and no queue uses it.
@@ -137,7 +98,8 @@ impl Disk {
             })
         });
         match result {
-            Ok(disk) => Ok(Self { disk, set }),
+            // If there is no memory for it, the drop gives both up.
+            Ok(disk) => Ok(Arc::new(Self { disk, set }, GFP_KERNEL)?),
             Err(error) => {
                 // SAFETY: From `into_raw` above.
                 drop(unsafe { KBox::from_raw(set) });
@@ -169,7 +131,7 @@ impl Disk {
         })?;
         let held = Arc::into_raw(device.clone()).cast_mut().cast();
         LIVE.fetch_add(1, Full);
-        // SAFETY: A new disk, ours alone; `free_disk` or `put` gives the reference back.
+        // SAFETY: A new disk, ours alone; `free_disk` or the drop gives the reference back.
         unsafe { (*disk).private_data = held };
         // SAFETY: As above.
         unsafe { (*disk).fops = &raw const BLOCK_OPS.0 };
@@ -183,7 +145,7 @@ impl Disk {
     }
 
     /// Shows the disk to the system, without looking for partitions yet.
-    pub(crate) fn add(self, sectors: u64) -> Result {
+    pub(crate) fn add(&self, sectors: u64) -> Result {
         // SAFETY: A disk that has not been added.
         unsafe { bindings::set_capacity(self.disk, sectors) };
         // SAFETY: As above.
@@ -206,7 +168,7 @@ impl Disk {
 
     /// Looks for partitions; `holds` is told when the open mutex is held and when it is about to be
     /// let go.
-    pub(crate) fn scan_partitions(self, holds: impl Fn(bool)) {
+    pub(crate) fn scan_partitions(&self, holds: impl Fn(bool)) {
         // SAFETY: A live disk.
         let state = unsafe { &raw mut (*self.disk).state };
         // SAFETY: A live disk.
@@ -225,7 +187,7 @@ impl Disk {
 
     /// Calls `f` with the number of openers while nobody can open or close. EAGAIN: somebody is
     /// just doing it.
-    pub(crate) fn with_open_mutex(self, f: impl FnOnce(i32) -> Result) -> Result {
+    pub(crate) fn with_open_mutex(&self, f: impl FnOnce(i32) -> Result) -> Result {
         // SAFETY: A live disk.
         let mutex = unsafe { &raw mut (*self.disk).open_mutex };
         // SAFETY: A live disk.
@@ -239,47 +201,49 @@ impl Disk {
     }
 
     /// How many have the disk or one of its partitions open.
-    pub(crate) fn openers(self) -> i32 {
+    pub(crate) fn openers(&self) -> i32 {
         // SAFETY: A live disk has its whole-disk block device.
         let counter = unsafe { &raw mut (*(*self.disk).part0).bd_openers.counter };
         // SAFETY: An atomic counter of the kernel's, live as long as the disk.
         unsafe { Atomic::<i32>::from_ptr(counter) }.load(Relaxed)
     }
 
-    pub(crate) fn set_capacity(self, sectors: u64) {
+    pub(crate) fn set_capacity(&self, sectors: u64) {
         // SAFETY: A live disk.
         unsafe { bindings::set_capacity_and_notify(self.disk, sectors) };
     }
 
-    pub(crate) fn kick_requeue_list(self) {
+    pub(crate) fn kick_requeue_list(&self) {
         // SAFETY: A live disk has a queue.
         unsafe { bindings::blk_mq_kick_requeue_list((*self.disk).queue) };
     }
 
-    pub(crate) fn run_queues(self) {
+    pub(crate) fn run_queues(&self) {
         // SAFETY: A live disk has a queue.
         unsafe { bindings::blk_mq_run_hw_queues((*self.disk).queue, true) };
     }
 
-    pub(crate) fn set_timeout(self, secs: u32) {
+    pub(crate) fn set_timeout(&self, secs: u32) {
         // SAFETY: A live disk has a queue.
         unsafe { bindings::blk_queue_rq_timeout((*self.disk).queue, jiffies(secs)) };
     }
 
     /// Tells those who have the disk open that it is gone: a file system on it shuts down.
-    pub(crate) fn mark_dead(self) {
+    pub(crate) fn mark_dead(&self) {
         // SAFETY: A disk that was added.
         unsafe { bindings::blk_mark_disk_dead(self.disk) };
     }
 
     /// Takes the disk away from the system; waits for requests in flight.
-    pub(crate) fn delete(self) {
+    pub(crate) fn delete(&self) {
         // SAFETY: A disk that was added.
         unsafe { bindings::del_gendisk(self.disk) };
     }
+}
 
+impl Drop for Disk {
     /// Gives up the tag set and our reference to the disk.
-    fn put(self) {
+    fn drop(&mut self) {
         let set = Opaque::cast_into(self.set);
         // SAFETY: A live disk.
         let state = unsafe { (*self.disk).state };

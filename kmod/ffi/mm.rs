@@ -28,6 +28,11 @@ pub(super) fn with_page<R>(page: *mut bindings::page, f: impl FnOnce(*mut u8) ->
     result
 }
 
+extern "C" {
+    /// `helpers.c`: copies bytes that others may change at the same time.
+    fn srb_copy(to: *mut c_void, from: *const c_void, len: usize);
+}
+
 /// A zeroed page that may be mapped into the agent; dropping gives up this reference to it.
 pub(crate) struct SharedPage(Page);
 
@@ -89,8 +94,9 @@ unsafe fn copy(to: *mut u8, from: *const u8, len: usize) {
         // SAFETY: The contract; the callee does not write to `from`.
         unsafe { bindings::copy_page(to.cast(), from.cast_mut().cast()) };
     } else {
-        // SAFETY: The contract.
-        unsafe { core::ptr::copy_nonoverlapping(from, to, len) };
+        // SAFETY: The contract. The other side may write one of them meanwhile, of which a copy in
+        // Rust would let the compiler assume that nobody does.
+        unsafe { srb_copy(to.cast(), from.cast(), len) };
     }
 }
 
@@ -101,7 +107,7 @@ pub(crate) fn vmalloc_page(address: *const u8) -> RawPage {
 }
 
 /// What processes have mapped from the control device.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct AddressSpace(NonNull<bindings::address_space>);
 
 // SAFETY: An address space belongs to no thread.

@@ -10,6 +10,7 @@ pub(crate) mod chardev;
 mod compat;
 pub(crate) mod disk;
 pub(crate) mod mm;
+pub(crate) mod noio;
 pub(crate) mod param;
 pub(crate) mod request;
 pub(crate) mod sysfs;

@@ -9,6 +9,14 @@ use kernel::{
     sync::atomic::{Atomic, Relaxed},
 };
 
+/// Waits until nobody is writing a parameter of the module.
+pub(crate) fn wait_for_writers() {
+    // SAFETY: This module, whose parameters are written under this lock.
+    unsafe { bindings::kernel_param_lock(super::this_module()) };
+    // SAFETY: Locked above.
+    unsafe { bindings::kernel_param_unlock(super::this_module()) };
+}
+
 /// An unsigned parameter with its least and greatest value.
 pub(crate) struct UintRange<const MIN: u32, const MAX: u32>;
 

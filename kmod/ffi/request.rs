@@ -183,11 +183,18 @@ impl Request {
 
     /// Starts its clock.
     pub(crate) fn start(&self) {
+        if !self.has_history() {
+            self.remember(History::default());
+            // Before the clock: afterwards the kernel's work for time-outs changes the same word,
+            // not atomically either, and one of the two changes may be lost.
+            // SAFETY: The driver owns the request.
+            unsafe { (*self.0.as_ptr()).rq_flags |= HAS_HISTORY };
+        }
         // SAFETY: The driver owns the request.
         unsafe { bindings::blk_mq_start_request(self.0.as_ptr()) };
     }
 
-    /// Whether it was put back before.
+    /// Whether it was started before.
     pub(crate) fn has_history(&self) -> bool {
         // SAFETY: As in `tag`.
         unsafe { (*self.0.as_ptr()).rq_flags & HAS_HISTORY != 0 }
@@ -199,16 +206,14 @@ impl Request {
             return History::default();
         }
         // SAFETY: The tag set has room for it behind each request, and the flag says that
-        // `remember` has filled it.
+        // `start` has filled it.
         unsafe { self.0.as_ptr().add(1).cast::<History>().read() }
     }
 
-    /// Notes what became of it, until it has ended.
+    /// Notes what became of a request that was started before, until it has ended.
     pub(crate) fn remember(&self, history: History) {
         // SAFETY: The tag set has room for it behind each request, which the driver owns.
         unsafe { self.0.as_ptr().add(1).cast::<History>().write(history) };
-        // SAFETY: As above.
-        unsafe { (*self.0.as_ptr()).rq_flags |= HAS_HISTORY };
     }
 
     /// Puts it back; it comes through `queue_rq` again after the next kick of the requeue list.

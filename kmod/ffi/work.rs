@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The module's own workqueue: whatever is on it has ended when the module goes.
+//! The module's own workqueues: whatever is on them has ended when the module goes.
 
 use kernel::{
     bindings, container_of,
@@ -12,31 +12,62 @@ use kernel::{
     workqueue::{HasDelayedWork, HasWork, Queue, RawWorkItem, Work, WorkItem},
 };
 
-static QUEUE: Atomic<*mut bindings::workqueue_struct> = Atomic::new(core::ptr::null_mut());
+/// For what recovery needs: it must make progress when memory is short, and whatever else waits.
+static QUEUE: Raw = Raw(Atomic::new(core::ptr::null_mut()));
+/// For scans for partitions, which wait for an agent and a server, and so for recovery: on one
+/// queue with it, enough scans that hang would keep it from being done.
+static SCANS: Raw = Raw(Atomic::new(core::ptr::null_mut()));
 
-/// The workqueue; dropping it waits for all work.
-pub(crate) struct WorkQueue(());
+/// A workqueue, between its making and its end.
+struct Raw(Atomic<*mut bindings::workqueue_struct>);
 
-impl WorkQueue {
-    /// Makes the workqueue. Called once.
-    pub(crate) fn new() -> Result<Self> {
-        // It must make progress when memory is short: ending a session gives requests back.
-        let flags = bindings::wq_flags_WQ_UNBOUND | bindings::wq_flags_WQ_MEM_RECLAIM;
+impl Raw {
+    fn make(&self, name: &'static CStr, flags: bindings::wq_flags) -> Result {
         // SAFETY: A name without format directives.
-        let queue = unsafe { bindings::alloc_workqueue_noprof(c"srb".as_char_ptr(), flags, 0) };
+        let queue = unsafe { bindings::alloc_workqueue_noprof(name.as_char_ptr(), flags, 0) };
         if queue.is_null() {
             return Err(ENOMEM);
         }
-        QUEUE.store(queue, Release);
-        Ok(Self(()))
+        self.0.store(queue, Release);
+        Ok(())
+    }
+
+    /// Waits for what is on it, and takes no more.
+    fn destroy(&self) {
+        let queue = self.0.xchg(core::ptr::null_mut(), Full);
+        if !queue.is_null() {
+            // SAFETY: Made in `make`.
+            unsafe { bindings::destroy_workqueue(queue) };
+        }
+    }
+
+    /// The queue, if the module has it.
+    fn get(&self) -> Option<&Queue> {
+        let queue = self.0.load(Acquire);
+        // SAFETY: Live: the module's exit removes everything that enqueues before it destroys the
+        // queue.
+        (!queue.is_null()).then(|| unsafe { Queue::from_raw(queue) })
     }
 }
 
-impl Drop for WorkQueue {
+/// The workqueues; dropping it waits for all work.
+pub(crate) struct WorkQueues(());
+
+impl WorkQueues {
+    /// Makes the workqueues. Called once.
+    pub(crate) fn new() -> Result<Self> {
+        // From here on its drop ends what there is, also if one cannot be made.
+        let queues = Self(());
+        QUEUE.make(c"srb", bindings::wq_flags_WQ_UNBOUND | bindings::wq_flags_WQ_MEM_RECLAIM)?;
+        SCANS.make(c"srb_scan", bindings::wq_flags_WQ_UNBOUND)?;
+        Ok(queues)
+    }
+}
+
+impl Drop for WorkQueues {
     fn drop(&mut self) {
-        let queue = QUEUE.xchg(core::ptr::null_mut(), Full);
-        // SAFETY: Made in `new`; waits for what is on it.
-        unsafe { bindings::destroy_workqueue(queue) };
+        SCANS.destroy();
+        QUEUE.destroy();
     }
 }
 
@@ -78,13 +109,15 @@ pub(crate) fn enqueue<W, const ID: u64>(work: W) -> bool
 where
     W: RawWorkItem<ID, EnqueueOutput = core::result::Result<(), W>> + Send + 'static,
 {
-    let queue = QUEUE.load(Acquire);
-    if queue.is_null() {
-        return false;
-    }
-    // SAFETY: Live: the module's exit removes everything that enqueues before it destroys the
-    // queue.
-    unsafe { Queue::from_raw(queue) }.enqueue(work).is_ok()
+    QUEUE.get().is_some_and(|queue| queue.enqueue(work).is_ok())
+}
+
+/// As [`enqueue`], for work that may wait for an agent.
+pub(crate) fn enqueue_scan<W, const ID: u64>(work: W) -> bool
+where
+    W: RawWorkItem<ID, EnqueueOutput = core::result::Result<(), W>> + Send + 'static,
+{
+    SCANS.get().is_some_and(|queue| queue.enqueue(work).is_ok())
 }
 
 /// Has delayed work done in a second. False if it is due already.
@@ -92,12 +125,8 @@ pub(crate) fn enqueue_in_a_second<T>(work: Arc<T>) -> bool
 where
     T: HasDelayedWork<T> + WorkItem<Pointer = Arc<T>> + Send + Sync + 'static,
 {
-    let queue = QUEUE.load(Acquire);
-    if queue.is_null() {
-        return false;
-    }
-    // SAFETY: As in `enqueue`.
-    unsafe { Queue::from_raw(queue) }.enqueue_delayed(work, msecs_to_jiffies(1000)).is_ok()
+    let due = msecs_to_jiffies(1000);
+    QUEUE.get().is_some_and(|queue| queue.enqueue_delayed(work, due).is_ok())
 }
 
 /// Cancels work that waits to be done, and waits for it if it is being done.

@@ -12,6 +12,7 @@ use super::server::{Answer, Request, Server};
 use super::{detach, done, machine_at, read_class, refused};
 use crate::guest::cases::io::with_failing_requests;
 use crate::guest::process::Daemon;
+use crate::guest::udev;
 use crate::guest::wait::{patiently, wait_for, wait_until};
 use crate::guest::{sysfs, Case, Machine, TestResult};
 
@@ -255,6 +256,8 @@ fn signals_that_mean_nothing_to_a_command_do_not_end_it() -> TestResult {
 
 fn a_child_that_ends_does_not_end_a_command() -> TestResult {
     let machine = Machine::builder().start()?;
+    // It opens each new disk, on a busy machine for longer than a detach waits for it.
+    let _udev = udev::Held::new()?;
     let script = "trap : CHLD; failed=0; for i in $(seq 40); do sleep 0.0$((i % 10)) & \
                   echo s$i 1M > /sys/class/srb/create || failed=$((failed + 1)); done; wait; \
                   for i in $(seq 40); do sleep 0.0$((i % 10)) & \

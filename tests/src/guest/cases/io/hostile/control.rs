@@ -4,6 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -21,7 +22,12 @@ pub(in crate::guest::cases) struct Control(File);
 
 impl Control {
     pub(in crate::guest::cases) fn open() -> std::io::Result<Self> {
-        OpenOptions::new().read(true).write(true).open("/dev/srb-control").map(Self)
+        Self::open_at(Path::new("/dev/srb-control"))
+    }
+
+    /// A file of another node of the device.
+    pub(super) fn open_at(node: &Path) -> std::io::Result<Self> {
+        OpenOptions::new().read(true).write(true).open(node).map(Self)
     }
 
     /// A file that has begun a session, and what the module said.

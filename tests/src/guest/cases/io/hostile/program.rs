@@ -4,10 +4,13 @@
 //! Scenarios about single calls stand here, those about rings in `rings`. It ends with 0 when the
 //! module did what it should.
 
+use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 
 use nix::errno::Errno;
 use nix::sys::mman::MapFlags;
+use nix::sys::stat::{mknod, stat, Mode, SFlag};
 use srb_proto::control::{
     ActiveUrl, Config, DeviceInfo, Enter, Hello, Join, ACTIVE_URL, CONFIG, DEVICE, ENTER,
     ENTER_WAIT, HELLO, JOIN, MAX_POLL_USECS,
@@ -154,6 +157,20 @@ fn on_a_worker_file(said: Hello) -> TestResult {
     Ok(())
 }
 
+/// What mmap(2) gives for a worker's file of a second node of the device: what is mapped there lies
+/// in another address space than what the module takes away when the session ends.
+fn by_another_node(said: Hello, mapping: Mapping) -> TestResult<Result<(), Errno>> {
+    let node = Path::new("/run/srb-control-again");
+    let device = stat("/dev/srb-control")?.st_rdev;
+    let _ = fs::remove_file(node);
+    mknod(node, SFlag::S_IFCHR, Mode::S_IRUSR | Mode::S_IWUSR, device)?;
+    let file = Control::open_at(node)?;
+    fs::remove_file(node)?;
+    let mut join = Join { session: said.session, worker: 0, reserved: 0 };
+    file.ioctl(JOIN, &mut join)?;
+    Ok(file.map_all(mapping).map(drop))
+}
+
 fn mappings() -> TestResult {
     let (control, said) = Control::begin()?;
     let shared = MapFlags::MAP_SHARED;
@@ -187,6 +204,7 @@ fn mappings() -> TestResult {
     refused("a window without pages", map.probe(window), Errno::EFAULT)?;
     let last = map.bytes() - PAGE_BYTES;
     refused("the last page", map.probe(last), Errno::EFAULT)?;
+    refused("a mapping by another node", by_another_node(said, channel)?, Errno::EINVAL)?;
     // Two mappings instead of one, and the memory is taken away from both.
     map.punch(PAGE_BYTES, PAGE_BYTES)?;
     let again = control.map_all(channel)?;
