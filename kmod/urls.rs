@@ -25,7 +25,8 @@ struct Urls {
 }
 
 recovery_mutex! {
-    known: URLS of Urls = Urls { list: KVec::new(), active: 0, version: 1 }, guard pub(super) UrlsGuard
+    known: URLS of Urls = Urls { list: KVec::new(), active: 0, version: 1 },
+    guard pub(super) UrlsGuard
 }
 
 /// # Safety
