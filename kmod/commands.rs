@@ -21,7 +21,7 @@ use crate::{
     proto::{
         command::{
             parse_detach, parse_urls, parse_volume, parse_volume_and_device, parse_volume_and_size,
-            CommandError, Detach,
+            CommandError, Detach, MAX_URL_BYTES,
         },
         control::{Listing, LISTING_HEAD_BYTES},
         descriptor::Op,
@@ -246,10 +246,28 @@ fn attach_volume(volume: &VolumeName, name: &DeviceName) -> Result<Arc<Device>, 
     Ok(device)
 }
 
+/// The volume's URL by the first of the list.
+fn first_url(volume: &VolumeName) -> Result<KVec<u8>> {
+    let name = volume.encoded()?;
+    let mut full = KVec::with_capacity(MAX_URL_BYTES + 1 + name.len(), GFP_KERNEL)?;
+    let mut result = Ok(());
+    urls::for_each(|url| {
+        // There is room: nothing is allocated under the lock.
+        result = [url.as_str(), urls::separator(url)]
+            .iter()
+            .try_for_each(|piece| full.extend_from_slice(piece.as_bytes(), GFP_KERNEL));
+        false
+    });
+    result?;
+    full.extend_from_slice(&name, GFP_KERNEL)?;
+    Ok(full)
+}
+
 /// Makes a device, enters it into the table and links it to the agent's session.
 fn make_device(volume: &VolumeName, name: &DeviceName, size: u64) -> Result<Arc<Device>> {
+    let identity = (*volume, first_url(volume)?);
     let lifecycle = session::lock_lifecycle();
-    let device = Device::new(registry::reserve_index(&lifecycle)?, *name, *volume, size)?;
+    let device = Device::new(registry::reserve_index(&lifecycle)?, *name, identity, size)?;
     let linked = match registry::session() {
         Some(session) => {
             session.adopt(&device, &lifecycle).inspect_err(|_| session.part(&device, &lifecycle))

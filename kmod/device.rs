@@ -21,7 +21,7 @@ use crate::{
     },
     log, params,
     proto::{
-        command::{Policy, MAX_DEVICE_BYTES, MAX_VOLUME_BYTES},
+        command::{encoded, Policy, MAX_DEVICE_BYTES, MAX_VOLUME_BYTES},
         layout::{DATA, SECTOR_BYTES},
     },
     session::LifecycleGuard,
@@ -70,6 +70,18 @@ impl<const N: usize> Name<N> {
     /// As text.
     pub(crate) fn as_str(&self) -> &str {
         core::str::from_utf8(self.as_bytes()).unwrap_or("")
+    }
+}
+
+impl VolumeName {
+    /// As it stands in a URL.
+    pub(crate) fn encoded(&self) -> Result<KVec<u8>> {
+        // A byte takes at most three when it is encoded.
+        let mut bytes = KVec::with_capacity(3 * self.len, GFP_KERNEL)?;
+        for byte in encoded(self.as_str()) {
+            bytes.push(byte, GFP_KERNEL)?;
+        }
+        Ok(bytes)
     }
 }
 
@@ -165,6 +177,7 @@ pub(crate) struct Device {
     attachment: u64,
     name: DeviceName,
     volume: VolumeName,
+    first_url: KVec<u8>,
     size_bytes: Atomic<u64>,
     log_level: Atomic<u32>,
     /// Whether the log says that requests are held.
@@ -190,7 +203,7 @@ impl Device {
     pub(crate) fn new(
         (index, attachment): (u32, u64),
         name: DeviceName,
-        volume: VolumeName,
+        (volume, first_url): (VolumeName, KVec<u8>),
         size_bytes: u64,
     ) -> Result<Arc<Self>> {
         let fate = Arc::new(Fate::new(), GFP_KERNEL)?;
@@ -204,6 +217,7 @@ impl Device {
                 attachment,
                 name,
                 volume,
+                first_url,
                 size_bytes: Atomic::new(size_bytes),
                 log_level: Atomic::new(params::debug()),
                 in_outage: Atomic::new(false),
@@ -262,6 +276,11 @@ impl Device {
     /// Name of the volume.
     pub(crate) fn volume(&self) -> &VolumeName {
         &self.volume
+    }
+
+    /// The volume's URL by the first of the list that there was when it was attached.
+    pub(crate) fn first_url(&self) -> &[u8] {
+        &self.first_url
     }
 
     /// Bytes of the volume.

@@ -9,7 +9,7 @@ use crate::{
     device::Device,
     ffi::sysfs::{ClassFile, DiskFile, Page},
     log,
-    proto::command::{encoded, Policy as RequestPolicy},
+    proto::command::Policy as RequestPolicy,
     urls,
 };
 use core::fmt::Write as _;
@@ -167,18 +167,14 @@ impl DiskFile for DeviceUrls {
     const MODE: u16 = 0o444;
 
     fn show(device: &Device, page: &mut Page<'_>) -> Result {
-        // A byte takes at most three when it is encoded.
-        let mut volume = KVec::with_capacity(3 * device.volume().as_str().len(), GFP_KERNEL)?;
-        for byte in encoded(device.volume().as_str()) {
-            volume.push(byte, GFP_KERNEL)?;
-        }
+        let volume = device.volume().encoded()?;
         let volume = core::str::from_utf8(&volume).map_err(|_| EIO)?;
         let (mut first, mut left_out) = (true, 0u32);
         urls::for_each_active_first(|url| {
             let comma = if first { "" } else { "," };
             first = false;
-            let slash = if url.as_str().starts_with("null:") { "#" } else { "/" };
-            if left_out > 0 || !page.push_reserving(&[comma, url.as_str(), slash, volume]) {
+            let separator = urls::separator(url);
+            if left_out > 0 || !page.push_reserving(&[comma, url.as_str(), separator, volume]) {
                 left_out += 1;
             }
             true
@@ -198,6 +194,50 @@ impl DiskFile for VolumeName {
         writeln!(page, "{}", device.volume().as_str()).map_err(|_| EIO)
     }
 }
+
+/// `serial`, for those who look for it where other drivers have it: the volume's name.
+pub(crate) struct Serial;
+
+impl DiskFile for Serial {
+    const NAME: &'static CStr = c"serial";
+    const MODE: u16 = 0o444;
+
+    fn show(device: &Device, page: &mut Page<'_>) -> Result {
+        VolumeName::show(device, page)
+    }
+}
+
+/// `wwid`: which volume of all that there are.
+pub(crate) struct Wwid;
+
+impl DiskFile for Wwid {
+    const NAME: &'static CStr = c"wwid";
+    const MODE: u16 = 0o444;
+
+    fn show(device: &Device, page: &mut Page<'_>) -> Result {
+        let url = core::str::from_utf8(device.first_url()).map_err(|_| EIO)?;
+        writeln!(page, "srb.{url}").map_err(|_| EIO)
+    }
+}
+
+/// A file that says the same of every disk.
+macro_rules! constant_file {
+    ($type:ident, $name:literal, $text:literal) => {
+        pub(crate) struct $type;
+
+        impl DiskFile for $type {
+            const NAME: &'static CStr = $name;
+            const MODE: u16 = 0o444;
+
+            fn show(_device: &Device, page: &mut Page<'_>) -> Result {
+                page.push($text).then_some(()).ok_or(EIO)
+            }
+        }
+    };
+}
+
+constant_file!(Vendor, c"vendor", "srb\n");
+constant_file!(Model, c"model", "REST volume\n");
 
 /// `srb_size`: the volume's size in bytes.
 pub(crate) struct Size;

@@ -75,6 +75,14 @@ pub(crate) fn remove(url: &RepositoryUrl, needed: bool) -> Result {
     Ok(())
 }
 
+/// What stands between a URL and the name of a volume in it.
+pub(crate) fn separator(url: &RepositoryUrl) -> &'static str {
+    match url.kind() {
+        Kind::Null { .. } => "#",
+        _ => "/",
+    }
+}
+
 /// Whether none is configured.
 pub(crate) fn is_empty() -> bool {
     known::lock().list.is_empty()

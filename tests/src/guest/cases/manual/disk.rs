@@ -19,6 +19,7 @@ pub(super) fn cases() -> Vec<Case> {
         the_url_in_use_comes_first,
         a_log_level_is_inherited_and_then_the_devices_own,
         a_log_level_is_a_number_from_0_to_7,
+        a_disk_has_an_identity_where_other_drivers_have_it,
         udev_rules_can_use_what_a_disk_says_of_itself,
     ]
     .into()
@@ -55,6 +56,32 @@ fn the_url_in_use_comes_first() -> TestResult {
     wait_until("the second URL is in use", BOUND, || {
         sysfs::read(device.sysfs("srb_urls")) == turned
     })?;
+    detach(device)
+}
+
+fn a_disk_has_an_identity_where_other_drivers_have_it() -> TestResult {
+    let machine = Machine::builder().start()?;
+    let device = attached(&machine, "a,b-grüße", "1M", "disk1")?;
+    let wwid = "srb.http://127.0.0.1:8080/a%2Cb-gr%C3%BC%C3%9Fe\n";
+    let expected = [
+        ("serial", "a,b-grüße\n"),
+        ("wwid", wwid),
+        ("vendor", "srb\n"),
+        ("model", "REST volume\n"),
+    ];
+    // The identity is that of the attachment, whatever happens to the list.
+    for change in ["", "http://10.0.0.1/path"] {
+        if !change.is_empty() {
+            done("add_urls", change);
+            done("remove_urls", "http://127.0.0.1:8080/");
+        }
+        for (file, content) in expected {
+            assert_eq!(sysfs::read(device.sysfs(file))?, content, "{file}");
+            assert_eq!(sysfs::write(device.sysfs(file), "x"), Err(Errno::EACCES), "{file}");
+        }
+    }
+    done("add_urls", "http://127.0.0.1:8080/");
+    done("remove_urls", "http://10.0.0.1/path");
     detach(device)
 }
 

@@ -22,12 +22,16 @@ const CLASS_FILES: [(&str, u32); 10] = [
     ("attach", 0o600),
     ("detach", 0o600),
 ];
-const DISK_FILES: [(&str, u32); 5] = [
+const DISK_FILES: [(&str, u32); 9] = [
     ("srb_debug", 0o644),
     ("srb_policy", 0o644),
     ("srb_urls", 0o444),
     ("srb_name", 0o444),
     ("srb_size", 0o444),
+    ("serial", 0o444),
+    ("wwid", 0o444),
+    ("vendor", 0o444),
+    ("model", 0o444),
 ];
 const PARAMETERS: [(&str, u32); 8] = [
     ("debug", 0o644),
