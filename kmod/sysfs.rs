@@ -2,15 +2,16 @@
 //! The files below `/sys/class/srb` and those that each disk gets; docs/ABI describes them for
 //! users.
 //!
-//! Disk files take no lock of the registry: removing a disk waits for their readers.
+//! Removing a disk waits for the readers of its files, so they take no lock that is held meanwhile:
+//! not `LIFECYCLE`, and of the registry its table alone, which is held for looks and changes.
 
 use crate::{
     commands, control,
     device::Device,
     ffi::sysfs::{ClassFile, DiskFile, Page},
-    log,
+    log, params,
     proto::command::Policy as RequestPolicy,
-    urls,
+    registry, urls,
 };
 use core::fmt::Write as _;
 use kernel::prelude::*;
@@ -156,6 +157,27 @@ impl DiskFile for Policy {
                 Err(EINVAL)
             }
         }
+    }
+}
+
+/// `srb_agent_wait`: for how long requests still wait for an agent.
+pub(crate) struct AgentWait;
+
+impl DiskFile for AgentWait {
+    const NAME: &'static CStr = c"srb_agent_wait";
+    const MODE: u16 = 0o444;
+
+    fn show(device: &Device, page: &mut Page<'_>) -> Result {
+        let word = match (registry::gone_for_secs(), u64::try_from(params::agent_grace())) {
+            (None, _) => "connected\n",
+            (Some(_), _) if device.fate().is_failing() => "failing\n",
+            (Some(_), Err(_)) => "forever\n",
+            (Some(gone_for), Ok(grace)) => {
+                let left = grace.saturating_sub(gone_for);
+                return writeln!(page, "{left}").map_err(|_| EIO);
+            }
+        };
+        page.push(word).then_some(()).ok_or(EIO)
     }
 }
 

@@ -24,6 +24,7 @@ use crate::failures::Failures;
 use crate::logging::Log;
 use crate::metrics::Clock;
 use crate::notify::{keep_alive, notify, READY, STOPPING};
+use crate::parting;
 use crate::repository::Repository;
 use crate::rest::Prober;
 use crate::session::{BeginError, Begun, Ended, Port};
@@ -169,8 +170,17 @@ async fn live(
     let stop = stopped?;
     match stop {
         Stop::Asked => {
-            notify(STOPPING);
-            tracing::info!("stopping");
+            match parting::words(&office.devices.list()) {
+                Some(words) => {
+                    notify(&format!("{STOPPING}\nSTATUS={words}"));
+                    // Loud, whatever the level of the log: it is the last occasion.
+                    tracing::error!("{words}");
+                }
+                None => {
+                    notify(STOPPING);
+                    tracing::info!("stopping");
+                }
+            }
         }
         // The supervisor has been told of the other one.
         Stop::Replaced => tracing::info!("another agent takes over"),

@@ -31,6 +31,7 @@ pub mod memory;
 pub mod metrics;
 pub mod notify;
 mod null;
+pub mod parting;
 pub mod pipeline;
 mod polling;
 pub mod queue;

@@ -252,7 +252,7 @@ attribute_list!(
     DISK_LIST,
     disk_file,
     device_attribute,
-    [Debug, Policy, DeviceUrls, VolumeName, Size, Serial, Wwid, Vendor, Model]
+    [Debug, Policy, AgentWait, DeviceUrls, VolumeName, Size, Serial, Wwid, Vendor, Model]
 );
 
 const fn group(list: *const *const bindings::attribute) -> Descriptor<bindings::attribute_group> {

@@ -42,6 +42,8 @@ struct Module {
 struct Attached {
     device: Device,
     status: Option<DeviceStatus>,
+    /// Requests that the kernel keeps until an agent takes them.
+    waiting: Option<u64>,
 }
 
 impl Serialize for Attached {
@@ -54,6 +56,7 @@ impl Serialize for Attached {
                 all.extend(part);
             }
         }
+        all.insert("waiting".to_owned(), json!(self.waiting));
         all.serialize(serializer)
     }
 }
@@ -100,7 +103,8 @@ fn look(host: &Host) -> Screen {
     let with_status = |device: Device| {
         let of_it = |status: &&DeviceStatus| status.name == device.name;
         let status = statuses.1.iter().find(of_it).cloned();
-        Attached { device, status }
+        let waiting = host.sysfs.pending(&device.name).map(|pending| pending.waiting);
+        Attached { device, status, waiting }
     };
     Screen {
         module: Module { version: host.sysfs.version(), parameters },
@@ -142,6 +146,9 @@ fn write(out: &mut dyn Write, screen: &Screen) -> io::Result<()> {
         for line in screen.devices.iter().filter_map(policy_line) {
             writeln!(out, "policy   {}", shown(&line))?;
         }
+        for line in screen.devices.iter().filter_map(wait_line) {
+            writeln!(out, "waits    {}", shown(&line))?;
+        }
     }
     for note in &screen.notes {
         writeln!(out, "note     {}", shown(note))?;
@@ -161,7 +168,7 @@ fn agent_line(agent: Option<&AgentStatus>) -> String {
 
 /// What is held, and why, where that is not the plain policy of failing.
 fn policy_line(attached: &Attached) -> Option<String> {
-    let Attached { device, status } = attached;
+    let Attached { device, status, .. } = attached;
     let policy = device.policy.as_deref().unwrap_or(FAIL);
     let held = status.as_ref().map_or(0, |status| status.held);
     let times = match held {
@@ -171,6 +178,26 @@ fn policy_line(attached: &Attached) -> Option<String> {
         times => format!("; requests were held {times} times"),
     };
     Some(format!("{} {policy}{times}", device.name))
+}
+
+/// For how long a device still waits for an agent, and what waits, where there is no agent.
+fn wait_line(attached: &Attached) -> Option<String> {
+    let Attached { device, waiting, .. } = attached;
+    let name = &device.name;
+    let what = match waiting.unwrap_or(0) {
+        0 => String::new(),
+        1 => "; 1 request waits".to_owned(),
+        count => format!("; {count} requests wait"),
+    };
+    Some(match device.agent_wait.as_deref()? {
+        "connected" => return None,
+        "forever" => format!("{name} for an agent, for ever{what}"),
+        "failing" => format!("{name} no more: no agent came in time, its requests fail"),
+        secs => {
+            let secs = secs.parse().map_or_else(|_| secs.to_owned(), human_secs);
+            format!("{name} for an agent, {secs} more, then its requests fail{what}")
+        }
+    })
 }
 
 fn device_table(devices: &[Attached]) -> Table<11> {
@@ -187,7 +214,7 @@ fn device_table(devices: &[Attached]) -> Table<11> {
         ("RETRIES", Align::Right),
         ("ERRORS", Align::Right),
     ]);
-    for Attached { device, status } in devices {
+    for Attached { device, status, .. } in devices {
         let known =
             |cell: fn(&DeviceStatus) -> String| status.as_ref().map(cell).unwrap_or_default();
         table.row([

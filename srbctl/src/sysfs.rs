@@ -33,6 +33,9 @@ pub(crate) struct Device {
     pub(crate) log_level: Option<u32>,
     /// `fail`, `queue` or `queue=SECONDS`.
     pub(crate) policy: Option<String>,
+    /// For how long requests still wait for an agent: `connected` (there is one), seconds,
+    /// `forever`, or `failing` (no more).
+    pub(crate) agent_wait: Option<String>,
 }
 
 /// Requests that the kernel has for a device.
@@ -172,6 +175,7 @@ impl Sysfs {
                     urls: list(&attribute("srb_urls").unwrap_or_default()),
                     log_level: attribute("srb_debug").and_then(|text| text.parse().ok()),
                     policy: attribute("srb_policy"),
+                    agent_wait: attribute("srb_agent_wait"),
                 })
             })
             .collect();

@@ -91,7 +91,7 @@ fn status_without_an_agent() {
         value["devices"][1],
         json!({ "name": "disk2", "volume": "another", "size_bytes": 1536 << 20,
             "urls": ["http://a/another", "http://b/another"], "log_level": 6,
-            "policy": "fail" })
+            "policy": "fail", "agent_wait": "connected", "waiting": null })
     );
     assert_eq!(value["notes"].as_array().map(Vec::len), Some(1));
 }
@@ -109,6 +109,25 @@ fn status_tells_of_policies_that_hold_requests() {
     let outcome = site.run(&["status"]);
     let lines = "policy   disk1 fail; requests were held 12 times\npolicy   disk2 queue=30\n";
     assert!(outcome.out.ends_with(lines), "{}", outcome.out);
+}
+
+#[test]
+fn status_without_an_agent_tells_for_how_long_devices_wait() {
+    let site = site_with_devices();
+    for (word, line) in [
+        ("47", "disk2 for an agent, 47s more, then its requests fail; 5 requests wait"),
+        ("90", "disk2 for an agent, 1m 30s more, then its requests fail; 5 requests wait"),
+        ("forever", "disk2 for an agent, for ever; 5 requests wait"),
+        ("failing", "disk2 no more: no agent came in time, its requests fail"),
+    ] {
+        site.file("sys/block/disk2/srb_agent_wait", &format!("{word}\n"));
+        kernel_counts(&site, "disk2", 6, "       0        1\n");
+        let outcome = site.run(&["status"]);
+        assert!(outcome.out.contains(&format!("\nwaits    {line}\nnote")), "{}", outcome.out);
+        assert!(!outcome.out.contains("waits    disk1"), "{}", outcome.out);
+        let disk = &site.run(&["status", "--json"]).json()["devices"][1];
+        assert_eq!((&disk["agent_wait"], &disk["waiting"]), (&json!(word), &json!(5)));
+    }
 }
 
 #[test]
@@ -222,8 +241,9 @@ fn status_as_json_has_the_documented_fields() {
     fields.sort();
     assert_eq!(
         fields.join(" "),
-        "attachment errors held in_flight log_level name oldest_age_ms policy read_bytes \
-         read_latency reads retries size_bytes urls volume write_latency writes written_bytes"
+        "agent_wait attachment errors held in_flight log_level name oldest_age_ms policy \
+         read_bytes read_latency reads retries size_bytes urls volume waiting write_latency writes \
+         written_bytes"
     );
     assert_eq!(value["notes"], json!([]));
 }

@@ -125,6 +125,7 @@ impl Site {
         self.file(&format!("{dir}/srb_urls"), &format!("http://a/{volume},http://b/{volume}\n"));
         self.file(&format!("{dir}/srb_debug"), "6\n");
         self.file(&format!("{dir}/srb_policy"), "fail\n");
+        self.file(&format!("{dir}/srb_agent_wait"), "connected\n");
         self.file(&format!("{dir}/dev"), "259:7\n");
     }
 

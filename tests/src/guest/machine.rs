@@ -179,6 +179,14 @@ impl Machine {
         self.agent.as_mut().ok_or_else(|| Failed::from("no agent was started"))
     }
 
+    /// The running agent, which is the caller's to end from now on.
+    ///
+    /// # Errors
+    /// As [`Machine::agent`].
+    pub fn take_agent(&mut self) -> TestResult<Daemon> {
+        self.agent.take().ok_or_else(|| Failed::from("no agent was started"))
+    }
+
     /// Starts the agent and waits until the module has it.
     ///
     /// # Errors

@@ -22,9 +22,10 @@ const CLASS_FILES: [(&str, u32); 10] = [
     ("attach", 0o600),
     ("detach", 0o600),
 ];
-const DISK_FILES: [(&str, u32); 9] = [
+const DISK_FILES: [(&str, u32); 10] = [
     ("srb_debug", 0o644),
     ("srb_policy", 0o644),
+    ("srb_agent_wait", 0o444),
     ("srb_urls", 0o444),
     ("srb_name", 0o444),
     ("srb_size", 0o444),

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::{attached, detach, parameter};
 use crate::guest::process::{self, Output};
 use crate::guest::udev::settle;
+use crate::guest::wait::wait_for;
 use crate::guest::{load_module, sysfs, Case, Machine, TestResult};
 
 const BOUND: Duration = Duration::from_secs(30);
@@ -179,11 +180,37 @@ fn without_an_agent_it_shows_what_the_module_knows() -> TestResult {
     for part in ["http://127.0.0.1:8080", "disk1", "vol1", "not running", "start it"] {
         assert!(status.contains(part), "no `{part}` in: {status}");
     }
-    assert_eq!(json("status --json")?.get("agent"), Some(&Value::Null));
+    let screen = json("status --json")?;
+    assert_eq!(screen.get("agent"), Some(&Value::Null));
+    // For how long it still waits, of 60 seconds.
+    let wait = |screen: &Value| screen.pointer("/devices/0/agent_wait").cloned();
+    let left = |screen: &Value| -> TestResult<u64> {
+        Ok(wait(screen).and_then(|it| it.as_str()?.parse().ok()).ok_or(screen.to_string())?)
+    };
+    let (first, begun) = (left(&screen)?, Instant::now());
+    assert!((1..=60).contains(&first), "{screen}");
+    thread::sleep(Duration::from_secs(2));
+    let passed = begun.elapsed().as_secs();
+    let then = left(&json("status --json")?)?;
+    assert!((then + 2..=then + passed + 2).contains(&first), "{first}, {passed} s later {then}");
+    for (grace, word, line) in [
+        ("600", None, "waits    disk1 for an agent, 9m "),
+        ("-1", Some("forever"), "waits    disk1 for an agent, for ever\n"),
+        ("0", Some("failing"), "waits    disk1 no more: no agent came in time"),
+    ] {
+        changed(&format!("params agent_grace={grace}"))?;
+        let is_so = |screen: &Value| word.is_none() || wait(screen) == word.map(Value::from);
+        wait_for("the change holds", BOUND, || Ok(is_so(&json("status --json")?).then_some(())))?;
+        let status = shown("status")?;
+        assert!(status.contains(line), "no `{line}` in: {status}");
+    }
     let hint: &[&str] = &["no agent is connected", "start srb-agent"];
     fails("volume create vol2 1M", 1, hint)?;
     fails("volume list", 1, hint)?;
     fails("attach vol2 disk2", 1, hint)?;
+    machine.start_agent()?;
+    assert_eq!(sysfs::read(device.sysfs("srb_agent_wait"))?, "connected\n");
+    assert!(!shown("status")?.contains("waits "));
     detach(device)
 }
 
