@@ -105,6 +105,9 @@ pub(crate) struct Options {
     /// Where sysfs is mounted
     #[arg(long, global = true, value_name = "DIR", default_value = "/sys", hide = true)]
     pub(crate) sysfs_root: PathBuf,
+    /// Where the configuration is
+    #[arg(long, global = true, value_name = "DIR", default_value = "/etc", hide = true)]
+    pub(crate) etc_root: PathBuf,
     /// Where procfs is mounted
     #[arg(long, global = true, value_name = "DIR", default_value = "/proc", hide = true)]
     pub(crate) proc_root: PathBuf,
@@ -176,6 +179,12 @@ JSON:
         #[arg(value_name = "NAME[=VALUE]")]
         words: Vec<String>,
     },
+    /// What systemd calls at boot and at shutdown
+    ///
+    /// /etc/srb/srb.conf has the URLs and the module's parameters, /etc/srb/srbtab the volumes that
+    /// are attached at boot: see srb.conf(5) and srbtab(5).
+    #[command(subcommand)]
+    Boot(BootCommand),
     /// Print a completion script for a shell
     #[command(after_long_help = "\
 Examples:
@@ -185,6 +194,35 @@ Examples:
         /// Which shell
         shell: clap_complete::Shell,
     },
+}
+
+/// What is to be done at boot and shutdown.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BootCommand {
+    /// Say what is wrong with srb.conf and srbtab, line by line
+    Check,
+    /// Load the module with the parameters of srb.conf, and add its URLs
+    ///
+    /// A module that is loaded already gets the parameters that can be set at any time.
+    Load,
+    /// Attach the volume that srbtab has for a device
+    ///
+    /// Tries for the time that the line says. Exit status 2: srbtab has no such line.
+    Attach {
+        /// Name of the device, without /dev/
+        #[arg(value_parser = device_name)]
+        device: String,
+    },
+    /// Detach a device, waiting some seconds for those who use it
+    Detach {
+        /// Name of the device, without /dev/
+        #[arg(value_parser = device_name)]
+        device: String,
+    },
+    /// When the machine stops: wait until no device is in use, then take away those that still are
+    ///
+    /// Waits for the shutdown_secs of srb.conf. Does nothing while the machine is not stopping.
+    Shutdown,
 }
 
 /// What is to be done with URLs.

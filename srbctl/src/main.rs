@@ -9,12 +9,14 @@
 //!
 //! - [`cli`]: the words of the command line.
 //! - [`status`], [`url`], [`volume`], [`device`], [`inflight`], [`params`]: one file per noun.
+//! - [`boot`]: what systemd calls at boot and at shutdown.
 //! - [`host`]: where the facts come from: [`sysfs`], [`agent`], [`openers`].
 //! - [`operation`], [`known_params`], [`explain`]: what an errno means for an operation, and what
 //!   to do about it.
 //! - [`output`], [`terminal`], [`error`]: tables, JSON, exit codes.
 
 mod agent;
+mod boot;
 mod cli;
 mod device;
 mod error;
@@ -32,7 +34,9 @@ mod terminal;
 mod url;
 mod volume;
 
+use std::ffi::OsStr;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -46,6 +50,12 @@ use crate::output::Style;
 use crate::sysfs::Sysfs;
 
 fn main() -> ExitCode {
+    let mut words = std::env::args_os();
+    let name = words.next().unwrap_or_default();
+    if Path::new(&name).file_name() == Some(OsStr::new(boot::units::NAME)) {
+        boot::units::run(words);
+        return ExitCode::SUCCESS;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return misused(&error),
@@ -87,6 +97,7 @@ fn run(cli: Cli) -> Result<(), Failures> {
             inflight::show(&host, device.as_deref(), Duration::from_secs(older_than))
         }
         Command::Params { words } => params::run(&host, &words),
+        Command::Boot(command) => boot::commands::run(host, &cli.options.etc_root, command),
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "srbctl", &mut script);
