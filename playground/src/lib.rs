@@ -24,6 +24,7 @@
 mod answer;
 mod body;
 mod cache;
+pub mod command_line;
 mod config;
 mod connection;
 mod faults;

@@ -2,78 +2,14 @@
 //! The command: reads its options, starts the server, and ends it at SIGTERM or SIGINT.
 
 use std::io::{self, Write};
-use std::net::IpAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{ArgAction, Parser};
+use clap::Parser;
 use nix::libc;
-use srb_playground::{Config, Plan, Playground, Quirk};
+use srb_playground::command_line::Options;
+use srb_playground::{Config, Playground};
 use tokio::signal::unix::{signal, SignalKind};
 use tracing::Level;
-
-/// A REST server for trying, testing and breaking srb. Not a storage product.
-#[derive(Parser)]
-#[command(version)]
-struct Options {
-    /// The folder of the volumes, made if missing
-    #[arg(long, value_name = "FOLDER", default_value_os_t = Config::default().datapath)]
-    datapath: PathBuf,
-
-    /// The port to listen on; 0 takes any free one
-    #[arg(long, default_value_t = Config::default().port)]
-    port: u16,
-
-    /// The address to listen on; 0.0.0.0 or :: opens the server to the network
-    #[arg(long, value_name = "ADDRESS", default_value_t = Config::default().listen)]
-    listen: IpAddr,
-
-    /// The repository's path in its URL
-    #[arg(long, default_value_t = Config::default().path)]
-    path: String,
-
-    /// Answer a change when it is on the disk (fdatasync)
-    #[arg(long)]
-    sync: bool,
-
-    /// Take a ranged PUT whose body is not as long as its range: the body's length counts
-    #[arg(long)]
-    lenient: bool,
-
-    /// Let requests meet faults, as docs/faults.md describes:
-    /// "seed=42 read:2%:delay=20..200 write:1%:lost-reply any:0.5%:reset-amid"
-    #[arg(long, value_name = "PLAN")]
-    faults: Option<Plan>,
-
-    /// Change and count faults over HTTP on this port of 127.0.0.1; 0 takes any free one
-    #[arg(long, value_name = "PORT")]
-    admin_port: Option<u16>,
-
-    /// Log each request to stderr; -vv logs what the libraries do
-    #[arg(short, long, action = ArgAction::Count)]
-    verbose: u8,
-
-    /// Imitate a server's deviation; may be repeated
-    #[arg(long = "quirk", value_name = "NAME", hide = true)]
-    quirks: Vec<Quirk>,
-}
-
-impl From<Options> for Config {
-    fn from(options: Options) -> Self {
-        Self {
-            datapath: options.datapath,
-            listen: options.listen,
-            port: options.port,
-            path: options.path,
-            sync: options.sync,
-            lenient: options.lenient,
-            quirks: options.quirks.into_iter().collect(),
-            faults: options.faults,
-            admin_port: options.admin_port,
-            ..Self::default()
-        }
-    }
-}
 
 fn main() -> ExitCode {
     let options = Options::parse();
