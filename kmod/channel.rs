@@ -270,6 +270,11 @@ impl Channel {
         (link.session.id() == session.id()).then(|| link.memory.clone())
     }
 
+    /// Whether this session's agent serves it.
+    pub(crate) fn is_linked_to(&self, session: u64) -> bool {
+        self.state.lock().is_linked_to(session)
+    }
+
     /// Whether an agent serves it, and takes requests.
     pub(crate) fn is_served(&self) -> bool {
         self.state.lock().link.as_ref().is_some_and(|link| !link.session.is_retiring())

@@ -40,7 +40,11 @@ pub(crate) fn queue_rq(
         fate.release();
     }
     match history.held {
-        Some((_, error)) if !fate.holds(history.held_for()) => return Answer::Failed(error),
+        Some(held) if !channel.is_linked_to(held.session) => {
+            // Its agent has gone. From here on it waits for another one, whose time begins anew.
+            request.remember(History { held: None, waiting: false, ..history });
+        }
+        Some(held) if !fate.holds(held.since.elapsed()) => return Answer::Failed(held.error),
         _ => {}
     }
     request.start();

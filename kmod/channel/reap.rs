@@ -10,7 +10,7 @@
 use super::{Channel, Corrupt, Sent, State, Use};
 use crate::{
     control,
-    ffi::request::{Batch, Direction, History, Request},
+    ffi::request::{Batch, Direction, Held, History, Request},
     log,
     memory::Memory,
     proto::{descriptor::Completion, layout::DATA, status::Status},
@@ -64,7 +64,7 @@ impl Channel {
             stale = stale.wrapping_add(answers.stale);
             applied = applied.wrapping_add(answers.count);
             // Also those before an entry that makes no sense: they are claimed.
-            self.apply(&mut answers);
+            self.apply(session, &mut answers);
             if !matches!(more, Ok(true)) {
                 break;
             }
@@ -121,7 +121,7 @@ impl Channel {
     }
 
     /// Copies what was read, frees the slots, ends the requests.
-    fn apply(&self, answers: &mut Answers) {
+    fn apply(&self, session: &Session, answers: &mut Answers) {
         let Some(memory) = answers.memory.take() else { return };
         let mut has_reads = false;
         for answer in answers.iter_mut() {
@@ -153,7 +153,7 @@ impl Channel {
             match outcome {
                 Outcome::Done => batch.end(request),
                 Outcome::Failed(error) => request.end(Err(error)),
-                Outcome::MayPass(error) => self.hold_or_end(request, error),
+                Outcome::MayPass(error) => self.hold_or_end(session, request, error),
             }
         }
     }
@@ -189,15 +189,16 @@ impl Channel {
     }
 
     /// No server has answered a request: the device's policy decides.
-    fn hold_or_end(&self, request: Request, error: Error) {
-        let history = request.history();
-        if !self.fate.holds(history.held_for()) {
+    fn hold_or_end(&self, session: &Session, request: Request, error: Error) {
+        let session = session.id();
+        let before = request.history().held.filter(|held| held.session == session);
+        let since = before.map_or_else(Instant::now, |held| held.since);
+        if !self.fate.holds(since.elapsed()) {
             return request.end(Err(error));
         }
         // Counted before it is on the list, so that whoever looks for held requests does so again.
         self.fate.hold();
-        let since = history.held.map_or_else(Instant::now, |(since, _)| since);
-        let held = Some((since, error));
+        let held = Some(Held { since, error, session });
         request.remember(History { repeated: true, held, waiting: true });
         request.requeue();
     }

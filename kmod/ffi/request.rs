@@ -6,7 +6,7 @@ use core::ptr::NonNull;
 use kernel::{
     bindings,
     prelude::*,
-    time::{Delta, Instant, Monotonic},
+    time::{Instant, Monotonic},
 };
 
 #[expect(improper_ctypes, reason = "a request is passed by pointer, its layout is the bindings'")]
@@ -108,22 +108,26 @@ pub(crate) enum Direction {
 /// merges nothing with a request that has it.
 const HAS_HISTORY: u32 = 1 << bindings::rqf_flags___RQF_DONTPREP;
 
+/// That a request is held for want of a server.
+#[derive(Clone, Copy)]
+pub(crate) struct Held {
+    pub(crate) since: Instant<Monotonic>,
+    /// What it would have failed with.
+    pub(crate) error: Error,
+    /// The session whose agent found no server. What was waited for its sake does not count with
+    /// another one.
+    pub(crate) session: u64,
+}
+
 /// What the driver remembers of a request that it puts back; lies behind the block layer's own.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct History {
     /// An agent was given it.
     pub(crate) repeated: bool,
-    /// It was held: since when, and what it would have failed with.
-    pub(crate) held: Option<(Instant<Monotonic>, Error)>,
+    /// It was held.
+    pub(crate) held: Option<Held>,
     /// It is among those that are held now.
     pub(crate) waiting: bool,
-}
-
-impl History {
-    /// For how long the request has been held by now.
-    pub(crate) fn held_for(&self) -> Delta {
-        self.held.map_or(Delta::ZERO, |(since, _)| since.elapsed())
-    }
 }
 
 /// A request between `queue_rq` or `queue_rqs` and its end. Whoever holds it owns it:

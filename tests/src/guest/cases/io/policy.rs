@@ -7,9 +7,13 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::disk::Disk;
-use super::{expect_error, expect_within, join, leave, timed, wait_for_log, with_failing_requests};
+use super::{
+    expect_error, expect_within, join, leave, parked, set_parameter, timed, wait_for_log,
+    with_failing_requests,
+};
 use crate::guest::kmsg::KernelLog;
 use crate::guest::udev::settle;
+use crate::guest::wait::wait_for;
 use crate::guest::{sysfs, Case, Device, Machine, TestResult};
 
 /// How long a busy VM may be late with anything, in seconds.
@@ -23,6 +27,7 @@ pub(super) fn cases() -> Vec<Case> {
         named!("policy", queue_with_a_time_fails_when_it_is_over),
         named!("policy", a_change_holds_for_requests_that_are_held_already),
         named!("policy", held_requests_outlive_their_agent),
+        named!("policy", a_time_without_an_agent_does_not_count),
         named!("policy", what_is_no_policy_is_refused_and_the_old_one_stays),
         named!("policy", a_refusal_by_the_server_is_not_held),
     ];
@@ -121,6 +126,33 @@ fn held_requests_outlive_their_agent() -> TestResult {
     assert!(!writer.is_finished(), "it was not held");
     machine.playground(0)?.start()?;
     assert_eq!(join(writer)?, Ok(4096));
+    leave(device)
+}
+
+fn a_time_without_an_agent_does_not_count() -> TestResult {
+    let (mut machine, device) = with_policy("queue=10")?;
+    set_parameter("agent_grace", -1)?;
+    machine.playground(0)?.kill()?;
+    let writer = held_write(&device)?;
+    // Not while the agent tries again: what it has when it dies is new to the next one anyway.
+    wait_for("the write is held", SOON, || Ok((parked(&device)? > 0).then_some(())))?;
+    machine.kill_agent()?;
+    thread::sleep(Duration::from_secs(12));
+    assert!(!writer.is_finished(), "it did not wait for an agent");
+    let mut log = KernelLog::from_now()?;
+    machine.start_agent()?;
+    // This one has its own ten seconds for the server.
+    thread::sleep(Duration::from_secs(2));
+    assert!(!writer.is_finished(), "the time before this agent counted");
+    machine.playground(0)?.start()?;
+    assert_eq!(join(writer)?, Ok(4096));
+    wait_for_log(&mut log, "a server answers again", SOON)?;
+    // It is over for this agent, too, when no server comes.
+    machine.playground(0)?.kill()?;
+    let (outcome, took) = timed(|| write(&device));
+    expect_error("a write without a server", outcome, &[Errno::EIO])?;
+    expect_within("the failure", took, 10, 10 + LATE)?;
+    machine.playground(0)?.start()?;
     leave(device)
 }
 
