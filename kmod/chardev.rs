@@ -134,7 +134,7 @@ impl Handle {
         if new.bytes() > mapping.bytes() || !session.is_of(self.space) {
             return Err(EINVAL);
         }
-        new.serve_from(session.memory_at(mapping)?)
+        new.serve_from(session.memory_at(mapping)?.view())
     }
 
     /// poll(2).

@@ -9,7 +9,13 @@
 //! for another: whatever a dead or stuck agent still does to its pages, it does to pages that
 //! nobody else has.
 //!
+//! The memory is the kernel's own: it goes with the last of the module's users. What a mapping
+//! holds is a [`View`] of it, which sees nothing any more once the memory is revoked. So an agent
+//! that is stuck keeps no memory from the next one.
+//!
 //! # Invariants
+//! - A view points to its memory from the making of the memory until it is revoked, which happens
+//!   at its drop at the latest; and is looked through under its lock, the `map`.
 //! - A page stands in a window's table from [`Memory::back`] until [`Memory::release_windows`] or
 //!   the drop. Between, the holder of the tag may copy to and from it, and faults may map it.
 //! - Pages are taken out of a window's table only while its tag is not in use and `map` is held,
@@ -91,7 +97,6 @@ impl PageTable {
 struct Window(Atomic<*mut PageTable>);
 
 /// See the module's documentation.
-#[pin_data(PinnedDrop)]
 pub(crate) struct Memory {
     mapping: Mapping,
     /// Of a channel; `None` for a doorbell page.
@@ -100,10 +105,25 @@ pub(crate) struct Memory {
     /// The same memory, as the words that the agent changes under our eyes.
     words: *const SharedWord,
     windows: KVec<Window>,
-    /// Who may have mapped it; `None` once revoked.
-    #[pin]
-    map: Mutex<Option<AddressSpace>>,
+    view: Arc<View>,
 }
+
+/// What a mapping has of a memory.
+#[pin_data]
+pub(crate) struct View {
+    #[pin]
+    map: Mutex<Option<Seen>>,
+}
+
+/// What a view sees until its memory is revoked.
+struct Seen {
+    memory: *const Memory,
+    /// Who may have mapped it.
+    space: AddressSpace,
+}
+
+// SAFETY: The pointer is to something that belongs to no thread.
+unsafe impl Send for Seen {}
 
 // SAFETY: The pointer is to memory that the object owns and that is accessed as atomics.
 unsafe impl Send for Memory {}
@@ -126,17 +146,17 @@ impl Memory {
         for _ in 0..depth {
             windows.push(Window(Atomic::new(core::ptr::null_mut())), GFP_KERNEL)?;
         }
-        Arc::pin_init(
-            pin_init!(Self {
-                mapping,
-                geometry,
-                head,
-                words,
-                windows,
-                map <- new_mutex!(Some(space), "srb::memory"),
-            }),
-            GFP_KERNEL,
-        )
+        let view = pin_init!(View { map <- new_mutex!(None, "srb::memory") });
+        let view = Arc::pin_init(view, GFP_KERNEL)?;
+        let memory = Arc::new(Self { mapping, geometry, head, words, windows, view }, GFP_KERNEL)?;
+        // INVARIANT: It stays where it is until its drop, which revokes.
+        *memory.view.lock() = Some(Seen { memory: &raw const *memory, space });
+        Ok(memory)
+    }
+
+    /// What a mapping may hold.
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.view.clone()
     }
 
     /// A worker's doorbell page.
@@ -321,25 +341,8 @@ impl Memory {
         })
     }
 
-    /// Recovery takes it, to take the memory away: who maps pages allocates tables for them, and
-    /// must not wait for I/O meanwhile.
-    fn lock_map(&self) -> NoIoGuard<impl DerefMut<Target = Option<AddressSpace>> + '_> {
-        NoIoGuard::new(|| self.map.lock())
-    }
-
-    /// Answers a fault at `offset` of the control device: maps the page there, and those behind it
-    /// in its window.
-    ///
-    /// ENXIO: revoked, or nothing is there.
-    pub(crate) fn fault(
-        &self,
-        offset: u64,
-        mut insert: impl FnMut(usize, RawPage) -> Result,
-    ) -> Result {
-        let map = self.lock_map();
-        if map.is_none() {
-            return Err(ENXIO);
-        }
+    /// Answers a fault; called under `map`.
+    fn fault(&self, offset: u64, mut insert: impl FnMut(usize, RawPage) -> Result) -> Result {
         let offset = offset.checked_sub(self.mapping.offset()).ok_or(ENXIO)? as usize;
         let head_bytes = self.head.len() * size_of::<u64>();
         if offset < head_bytes {
@@ -362,8 +365,8 @@ impl Memory {
 
     /// Takes the memory away from the agent; a later touch is a SIGBUS.
     pub(crate) fn revoke(&self) {
-        let mut map = self.lock_map();
-        if let Some(space) = map.take() {
+        let mut map = self.view.lock();
+        if let Some(Seen { space, .. }) = map.take() {
             space.unmap(self.mapping.offset(), self.mapping.bytes());
         }
     }
@@ -371,8 +374,8 @@ impl Memory {
     /// Gives the pages of all windows back. The caller keeps every tag of the channel unused
     /// meanwhile.
     pub(crate) fn release_windows(&self) {
-        let map = self.lock_map();
-        if let (Some(space), Some(geometry)) = (*map, self.geometry) {
+        let map = self.view.lock();
+        if let (Some(Seen { space, .. }), Some(geometry)) = (&*map, self.geometry) {
             let start = geometry.windows_offset();
             space.unmap(
                 self.mapping.offset().wrapping_add(start as u64),
@@ -385,11 +388,11 @@ impl Memory {
     /// Gives the pages of one window back, and says how many. The caller keeps its tag unused
     /// meanwhile.
     pub(crate) fn release_window(&self, tag: usize) -> usize {
-        let map = self.lock_map();
+        let map = self.view.lock();
         let (Some(geometry), Some(window)) = (self.geometry, self.windows.get(tag)) else {
             return 0;
         };
-        if let Some(space) = *map {
+        if let Some(Seen { space, .. }) = &*map {
             let bytes = geometry.window_bytes as usize;
             let start = geometry.windows_offset().wrapping_add(tag.wrapping_mul(bytes));
             space.unmap(self.mapping.offset().wrapping_add(start as u64), bytes);
@@ -436,9 +439,33 @@ impl Memory {
     }
 }
 
-#[pinned_drop]
-impl PinnedDrop for Memory {
-    fn drop(self: Pin<&mut Self>) {
+impl Drop for Memory {
+    /// May sleep.
+    fn drop(&mut self) {
+        self.revoke();
         self.free_windows();
+    }
+}
+
+impl View {
+    /// Recovery takes it, to take the memory away: who maps pages allocates tables for them, and
+    /// must not wait for I/O meanwhile.
+    fn lock(&self) -> NoIoGuard<impl DerefMut<Target = Option<Seen>> + '_> {
+        NoIoGuard::new(|| self.map.lock())
+    }
+
+    /// Answers a fault at `offset` of the control device: maps the page there, and those behind it
+    /// in its window.
+    ///
+    /// ENXIO: revoked, or nothing is there.
+    pub(crate) fn fault(
+        &self,
+        offset: u64,
+        insert: impl FnMut(usize, RawPage) -> Result,
+    ) -> Result {
+        let map = self.lock();
+        let memory = map.as_ref().ok_or(ENXIO)?.memory;
+        // SAFETY: Not revoked, hence not dropped, nor can it be before the lock is let go.
+        unsafe { &*memory }.fault(offset, insert)
     }
 }

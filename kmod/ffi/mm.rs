@@ -2,7 +2,7 @@
 //! Pages, and their mapping into a process.
 
 use super::Descriptor;
-use crate::memory::Memory;
+use crate::memory::View;
 use core::ptr::NonNull;
 use kernel::{
     alloc::Flags,
@@ -161,10 +161,10 @@ impl NewMapping<'_> {
         self.vma.end().wrapping_sub(self.vma.start())
     }
 
-    /// Lets faults be answered by `memory`, which is kept alive by the mapping.
+    /// Lets faults be answered by what `view` sees; the mapping keeps the view alive.
     ///
     /// EINVAL unless the mapping is shared: a private one would read zeros and lose what it writes.
-    pub(crate) fn serve_from(self, memory: Arc<Memory>) -> Result {
+    pub(crate) fn serve_from(self, view: Arc<View>) -> Result {
         if self.vma.flags() & flags::SHARED == 0 {
             return Err(EINVAL);
         }
@@ -174,7 +174,7 @@ impl NewMapping<'_> {
         self.vma.set_dontcopy();
         self.vma.set_dontdump();
         // SAFETY: A mapping being set up is ours to change; `close` gives the reference back.
-        unsafe { (*self.raw).vm_private_data = Arc::into_raw(memory).cast_mut().cast() };
+        unsafe { (*self.raw).vm_private_data = Arc::into_raw(view).cast_mut().cast() };
         // SAFETY: As above.
         unsafe { (*self.raw).vm_ops = &raw const VM_OPS.0 };
         Ok(())
@@ -195,9 +195,9 @@ static VM_OPS: Descriptor<bindings::vm_operations_struct> =
 /// Called by the memory manager, for a mapping of ours, with what it passes.
 unsafe extern "C" fn vma_open(vma: *mut bindings::vm_area_struct) {
     // SAFETY: `serve_from` put it there.
-    let memory = unsafe { (*vma).vm_private_data }.cast::<Memory>();
+    let view = unsafe { (*vma).vm_private_data }.cast::<View>();
     // SAFETY: The half that exists holds a reference.
-    let borrowed = core::mem::ManuallyDrop::new(unsafe { Arc::from_raw(memory) });
+    let borrowed = core::mem::ManuallyDrop::new(unsafe { Arc::from_raw(view) });
     core::mem::forget(Arc::clone(&borrowed));
 }
 
@@ -205,7 +205,7 @@ unsafe extern "C" fn vma_open(vma: *mut bindings::vm_area_struct) {
 /// Called by the memory manager, for a mapping of ours, with what it passes.
 unsafe extern "C" fn vma_close(vma: *mut bindings::vm_area_struct) {
     // SAFETY: `serve_from` or `vma_open` put a reference there for this mapping.
-    drop(unsafe { Arc::from_raw((*vma).vm_private_data.cast::<Memory>()) });
+    drop(unsafe { Arc::from_raw((*vma).vm_private_data.cast::<View>()) });
 }
 
 /// # Safety
@@ -213,20 +213,20 @@ unsafe extern "C" fn vma_close(vma: *mut bindings::vm_area_struct) {
 unsafe extern "C" fn vma_fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
     // SAFETY: A fault being handled.
     let fault = unsafe { &(*vmf).__bindgen_anon_1 };
-    // SAFETY: The mapping is stable during a fault; it holds a reference to the memory.
-    let memory = unsafe { &*(*fault.vma).vm_private_data.cast::<Memory>() };
+    // SAFETY: The mapping is stable during a fault; it holds a reference to the view.
+    let view = unsafe { &*(*fault.vma).vm_private_data.cast::<View>() };
     // SAFETY: `serve_from` has set VM_MIXEDMAP, and the fault holds the lock.
     let vma = unsafe { VmaMixedMap::from_raw(fault.vma) };
     let address = fault.address & !(bindings::PAGE_SIZE - 1);
     let offset = (fault.pgoff as u64).wrapping_mul(bindings::PAGE_SIZE as u64);
     let end = vma.end();
-    let outcome = memory.fault(offset, |nth, page| {
+    let outcome = view.fault(offset, |nth, page| {
         let at = address.wrapping_add(nth.wrapping_mul(bindings::PAGE_SIZE));
         if at >= end {
             return Err(EFAULT);
         }
         let page = NonNull::new(page).ok_or(EFAULT)?;
-        // SAFETY: `Memory::fault` keeps the page alive during the call.
+        // SAFETY: `View::fault` keeps the page alive during the call.
         vma.vm_insert_page(at, unsafe { &BorrowedPage::from_raw(page) })
     });
     match outcome {

@@ -4,16 +4,19 @@
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
+use srb_proto::layout::DATA;
 
 use super::disk::Disk;
+use super::leaks::field;
 use super::{
     expect_error, expect_same, expect_within, in_flight, join, leave, timed, verified,
     wait_for_log, with_failing_requests, FIO,
 };
+use crate::guest::fio::Fio;
 use crate::guest::kmsg::KernelLog;
 use crate::guest::process::Daemon;
 use crate::guest::udev::settle;
@@ -29,6 +32,8 @@ pub(super) fn cases() -> Vec<Case> {
     vec![
         named!("stuck", an_agent_that_does_nothing_is_cut_off_and_replaced)
             .bound(Duration::from_secs(180)),
+        named!("stuck", an_agent_that_does_nothing_keeps_no_memory_from_the_next_one)
+            .bound(Duration::from_secs(240)),
         with_failing_requests(named!(
             "stuck",
             a_server_that_hangs_fails_requests_in_time_and_serves_again
@@ -84,6 +89,61 @@ fn an_agent_that_does_nothing_is_cut_off_and_replaced() -> TestResult {
     found?;
     // The requests in flight began a moment before the agent was stopped.
     expect_within("cutting it off", took, DEADLINE - 5, DEADLINE + 15)
+}
+
+/// Windows that memory may be had for at a time: each is a MiB, and they have an eighth of it.
+fn windows() -> TestResult<u64> {
+    Ok(u64::try_from(field("/proc/meminfo", "MemTotal")?)? / 1024 / 8)
+}
+
+/// Requests that the devices have in flight, once there are no more to come.
+fn settled_in_flight(devices: &[Device], least: u64) -> TestResult<u64> {
+    let (mut last, mut since) = (0, Instant::now());
+    wait_for("windows are used up", SOON * 2, || {
+        let counts = devices.iter().map(in_flight);
+        let now = counts.sum::<TestResult<u64>>()?;
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+        Ok((now >= least && since.elapsed() > Duration::from_secs(2)).then_some(now))
+    })
+}
+
+fn an_agent_that_does_nothing_keeps_no_memory_from_the_next_one() -> TestResult {
+    let mut machine = Machine::builder().start()?;
+    let windows = windows()?;
+    // One for the end, and so many that each with the tags of one queue they can take them all.
+    let devices = (0..2 + windows.div_ceil(u64::from(DATA.depth))).map(|number| {
+        machine.create(&format!("vol{number}"), "256M")?;
+        machine.attach(&format!("vol{number}"), &format!("disk{number}"))
+    });
+    let mut devices = devices.collect::<TestResult<Vec<_>>>()?;
+    settle()?;
+    let idle = devices.pop().ok_or("a device")?;
+    machine.agent()?.stop()?;
+    let reading = devices.iter().map(|device| {
+        let job = Fio::new(&device.path(), "read", "1M").option("iodepth", DATA.depth);
+        let job = job.option("number_ios", DATA.depth);
+        thread::spawn(move || job.run(FIO))
+    });
+    let reading: Vec<_> = reading.collect();
+    let used = settled_in_flight(&devices, windows * 9 / 10)?;
+    println!("{used} MiB of windows in use, of {windows}");
+    let (old, took) = timed(|| machine.take_over());
+    println!("replaced after {took:.1?}");
+    let mut old = old?;
+    // Whether the old one still lives does not matter: nobody has let go of its mappings.
+    let (read, took) = timed(|| Disk::open(&idle.path())?.read(0, 1 << 20));
+    assert_eq!(read?.len(), 1 << 20);
+    expect_within("a read by the next agent", took, 0, 5)?;
+    for job in reading {
+        assert_eq!(join(job)?.errors, 0);
+    }
+    assert!(old.ended()?.is_none(), "the old agent has ended, which proves nothing");
+    old.signal(Signal::SIGCONT)?;
+    wait_for("the old agent ends", SOON, || old.ended())?;
+    devices.push(idle);
+    devices.into_iter().try_for_each(leave)
 }
 
 fn a_server_that_hangs_fails_requests_in_time_and_serves_again() -> TestResult {
