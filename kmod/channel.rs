@@ -32,6 +32,7 @@ use crate::{
         ring::{Consumer, Producer},
     },
     session::Session,
+    suspend,
 };
 use kernel::{
     new_spinlock,
@@ -49,7 +50,8 @@ const IDLE_ROUNDS: u32 = 10;
 pub(crate) enum Verdict {
     /// It is in flight.
     Taken,
-    /// There is no agent; it waits on the requeue list, or is not started yet.
+    /// There is no agent, or the machine is about to sleep; it waits on the requeue list, or is not
+    /// started yet.
     Parked,
     /// The block layer keeps it and tries again soon.
     Later,
@@ -105,6 +107,13 @@ struct Link {
     completions: Consumer<COMPLETION_WORDS>,
 }
 
+impl Link {
+    /// Whether new requests are to wait, though there is an agent.
+    fn takes_nothing(&self) -> bool {
+        self.session.is_retiring() || suspend::is_near()
+    }
+}
+
 struct State {
     link: Option<Link>,
     /// The last link, until nobody can be using it any more.
@@ -140,7 +149,7 @@ impl State {
         if self.reclaiming {
             return Err(Verdict::Later);
         }
-        if self.link.as_ref().is_none_or(|link| link.session.is_retiring()) {
+        if self.link.as_ref().is_none_or(Link::takes_nothing) {
             return Err(Verdict::Parked);
         }
         let slot = self.slots.get_mut(tag).ok_or(Verdict::Failed(EIO))?;
@@ -277,7 +286,12 @@ impl Channel {
 
     /// Whether an agent serves it, and takes requests.
     pub(crate) fn is_served(&self) -> bool {
-        self.state.lock().link.as_ref().is_some_and(|link| !link.session.is_retiring())
+        self.state.lock().link.as_ref().is_some_and(|link| !link.takes_nothing())
+    }
+
+    /// Slots that are in use.
+    pub(crate) fn active(&self) -> u32 {
+        self.state.lock().active
     }
 
     /// Gives pages of windows that are not in use back, about `most` of them; with `quiet`, only if

@@ -120,6 +120,9 @@ impl Handle {
     pub(crate) fn release(&self) {
         if let Some(Role::Session(session)) = self.role.as_ref() {
             session.end("it has closed the control device");
+            if session.is_caller() && !system::current_is_exiting() {
+                system::stays_awake(false);
+            }
         }
     }
 
@@ -148,7 +151,12 @@ impl Handle {
         match cmd {
             ENTER => {
                 let (session, number) = self.worker()?;
-                return session.enter(number, Enter::from_bits(arg).ok_or(EINVAL)?);
+                let entered = session.enter(number, Enter::from_bits(arg).ok_or(EINVAL)?);
+                if session.has_ended() {
+                    // Nobody waits for this thread any more.
+                    system::stays_awake(false);
+                }
+                return entered;
             }
             HELLO => self.hello(at)?,
             JOIN => self.join(at)?,
@@ -184,6 +192,8 @@ impl Handle {
             old.make_way()?;
         }
         let session = Session::begin(self.space)?;
+        // Before it makes its other threads, which take after this one.
+        system::stays_awake(true);
         hello.features = 0;
         hello.session = session.id();
         hello.queues = system::queues();
@@ -211,6 +221,7 @@ impl Handle {
             session.leave(join.worker);
             return Err(EINVAL);
         }
+        system::stays_awake(true);
         Ok(())
     }
 

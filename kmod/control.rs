@@ -375,7 +375,7 @@ impl Request {
                 }
                 drop(outcome);
                 let nap = left.min(msecs_to_jiffies(5).max(1));
-                system::sleep_jiffies(nap);
+                system::nap(nap);
                 left = left.saturating_sub(nap);
                 outcome = self.outcome.lock();
                 continue;
@@ -390,7 +390,7 @@ impl Request {
                     // The freezer, or a stop of the process that this thread has not come to.
                     drop(outcome);
                     let nap = jiffies.min(msecs_to_jiffies(10).max(1));
-                    system::sleep_jiffies(nap);
+                    system::nap(nap);
                     left = jiffies.saturating_sub(nap);
                     outcome = self.outcome.lock();
                 }

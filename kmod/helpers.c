@@ -3,7 +3,11 @@
 #include <linux/blk-mq.h>
 #include <linux/bottom_half.h>
 #include <linux/capability.h>
+#include <linux/device.h>
+#include <linux/pm.h>
+#include <linux/pm_domain.h>
 #include <linux/processor.h>
+#include <linux/sched.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/stat.h>
@@ -140,6 +144,37 @@ unsigned int srb_noio_enter(void)
 void srb_noio_leave(unsigned int before)
 {
 	memalloc_noio_restore(before);
+}
+
+void srb_nap(long jiffies);
+
+/*
+ * Sleeps, signals or not; a machine that goes to sleep meanwhile may freeze the caller as it is.
+ * Callers hold no lock but those that sysfs holds around every call, which nobody needs who must
+ * run before they are woken.
+ */
+void srb_nap(long jiffies)
+{
+	__set_current_state(TASK_UNINTERRUPTIBLE | TASK_FREEZABLE_UNSAFE);
+	schedule_timeout(jiffies);
+}
+
+void srb_watch_sleep(struct device *dev, int (*sleep)(struct device *),
+		     int (*thaw)(struct device *));
+
+/* A device without bus, driver and class of its own has no other place for these. */
+void srb_watch_sleep(struct device *dev, int (*sleep)(struct device *),
+		     int (*thaw)(struct device *))
+{
+	static struct dev_pm_domain domain;
+
+	domain.ops.suspend = sleep;
+	domain.ops.freeze = sleep;
+	domain.ops.poweroff = sleep;
+	domain.ops.thaw = thaw;
+	device_lock(dev);
+	dev_pm_domain_set(dev, &domain);
+	device_unlock(dev);
 }
 
 void srb_copy(void *to, const void *from, size_t len);

@@ -34,6 +34,7 @@ mod proto;
 mod queue;
 mod registry;
 mod session;
+mod suspend;
 mod sysfs;
 mod urls;
 
@@ -54,6 +55,7 @@ const VERSION_TEXT: &str = "version=0.1.0\0";
 struct Srb {
     class: Option<ffi::sysfs::Registration>,
     // Dropped in this order, after `drop` has detached everything.
+    _sleeps: suspend::Watch,
     _rounds: housekeeping::Housekeeping,
     _memory: pressure::Reserve,
     _work: ffi::work::WorkQueues,
@@ -73,6 +75,7 @@ impl kernel::Module for Srb {
         // SAFETY: As above.
         unsafe { pressure::init() };
         let work = ffi::work::WorkQueues::new()?;
+        let sleeps = suspend::Watch::new()?;
         let rounds = housekeeping::Housekeeping::new()?;
         let memory = pressure::Reserve::new()?;
         let control = ffi::chardev::Registration::new()?;
@@ -81,6 +84,7 @@ impl kernel::Module for Srb {
         log::info!("loaded, ABI version {}\n", proto::layout::ABI_VERSION);
         Ok(Self {
             class: Some(class),
+            _sleeps: sleeps,
             _rounds: rounds,
             _memory: memory,
             _work: work,

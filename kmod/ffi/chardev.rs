@@ -5,6 +5,7 @@
 use super::{
     compat,
     mm::{AddressSpace, NewMapping},
+    power,
     system::{admin_only, current_is_exiting, Waiting},
     to_c, Descriptor,
 };
@@ -126,6 +127,8 @@ impl Registration {
         )?;
         // SAFETY: The box stays where it is until the drop.
         to_result(unsafe { bindings::misc_register(&raw mut *device) })?;
+        // SAFETY: Registered above.
+        unsafe { power::watch(device.this_device) };
         Ok(Self(device))
     }
 }

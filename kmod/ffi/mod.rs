@@ -12,6 +12,7 @@ pub(crate) mod disk;
 pub(crate) mod mm;
 pub(crate) mod noio;
 pub(crate) mod param;
+mod power;
 pub(crate) mod request;
 pub(crate) mod sysfs;
 pub(crate) mod system;

@@ -13,7 +13,7 @@ use kernel::{
         atomic::{Atomic, Relaxed},
         poll::{PollCondVar, PollTable},
     },
-    time::{Delta, Instant, Jiffies, Monotonic},
+    time::{msecs_to_jiffies, Delta, Instant, Jiffies, Monotonic},
 };
 
 extern "C" {
@@ -27,6 +27,8 @@ extern "C" {
     fn srb_hold_signals(old: *mut bindings::sigset_t);
     /// `helpers.c`: blocks again what was blocked before.
     fn srb_let_signals(old: *mut bindings::sigset_t);
+    /// `helpers.c`: sleeps, signals or not, where the freezer may come.
+    fn srb_nap(jiffies: c_long);
     /// `helpers.c`: whether the calling thread has CAP_SYS_ADMIN.
     fn srb_is_admin() -> bool;
 }
@@ -65,8 +67,27 @@ pub(crate) fn current_process() -> i32 {
 
 /// Whether the calling thread is on its way out.
 pub(crate) fn current_is_exiting() -> bool {
+    current_flags() & bindings::PF_EXITING != 0
+}
+
+fn current_flags() -> u32 {
     // SAFETY: The current task reads its own flags.
-    unsafe { (*kernel::current!().as_ptr()).flags & bindings::PF_EXITING != 0 }
+    unsafe { (*kernel::current!().as_ptr()).flags }
+}
+
+/// Whether the calling thread goes on when the machine is about to sleep and freezes its
+/// processes, and so do the threads that it makes from now on. For an agent: what the others wait
+/// for must be done for them to be frozen.
+///
+/// With `false` the freezer may have the thread at once; no lock may be held.
+pub(crate) fn stays_awake(stays: bool) {
+    if stays {
+        // SAFETY: The current task changes its own flags, as nobody else does.
+        unsafe { (*kernel::current!().as_ptr()).flags |= bindings::PF_NOFREEZE };
+    } else if bindings::PF_NOFREEZE & current_flags() != 0 {
+        // SAFETY: Process context, no lock held.
+        unsafe { bindings::set_freezable() };
+    }
 }
 
 /// Sets a bit of a word that others change at the same time, as a full barrier on both sides.
@@ -114,7 +135,7 @@ pub(crate) fn sleep_interruptible(msecs: u32) -> Result {
     }
     // What looked like a signal was none, and must not make the caller spin.
     if left > 0 {
-        sleep_msecs((left as u32).min(msecs));
+        nap(msecs_to_jiffies((left as u32).min(msecs)));
     }
     Ok(())
 }
@@ -125,10 +146,10 @@ pub(crate) fn sleep_msecs(msecs: u32) {
     unsafe { bindings::msleep(msecs) };
 }
 
-/// As [`sleep_msecs`], in jiffies.
-pub(crate) fn sleep_jiffies(jiffies: Jiffies) {
+/// Sleeps, signals or not, for one who waits for others: the machine may go to sleep meanwhile.
+pub(crate) fn nap(jiffies: Jiffies) {
     // SAFETY: Process context, no spinlock held.
-    unsafe { bindings::schedule_timeout_uninterruptible(jiffies as c_long) };
+    unsafe { srb_nap(jiffies as c_long) };
 }
 
 /// Keeps the processor for `usecs` or until something is `over`, but no longer than nobody else

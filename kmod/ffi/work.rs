@@ -18,6 +18,9 @@ static QUEUE: Raw = Raw(Atomic::new(core::ptr::null_mut()));
 /// queue with it, enough scans that hang would keep it from being done.
 static SCANS: Raw = Raw(Atomic::new(core::ptr::null_mut()));
 
+/// For what is to be done when the machine has woken: it stands still with the processes.
+static THAW: Raw = Raw(Atomic::new(core::ptr::null_mut()));
+
 /// A workqueue, between its making and its end.
 struct Raw(Atomic<*mut bindings::workqueue_struct>);
 
@@ -60,12 +63,14 @@ impl WorkQueues {
         let queues = Self(());
         QUEUE.make(c"srb", bindings::wq_flags_WQ_UNBOUND | bindings::wq_flags_WQ_MEM_RECLAIM)?;
         SCANS.make(c"srb_scan", bindings::wq_flags_WQ_UNBOUND)?;
+        THAW.make(c"srb_thaw", bindings::wq_flags_WQ_UNBOUND | bindings::wq_flags_WQ_FREEZABLE)?;
         Ok(queues)
     }
 }
 
 impl Drop for WorkQueues {
     fn drop(&mut self) {
+        THAW.destroy();
         SCANS.destroy();
         QUEUE.destroy();
     }
@@ -118,6 +123,14 @@ where
     W: RawWorkItem<ID, EnqueueOutput = core::result::Result<(), W>> + Send + 'static,
 {
     SCANS.get().is_some_and(|queue| queue.enqueue(work).is_ok())
+}
+
+/// As [`enqueue`], for work that is not done while processes are frozen.
+pub(crate) fn enqueue_for_thaw<W, const ID: u64>(work: W) -> bool
+where
+    W: RawWorkItem<ID, EnqueueOutput = core::result::Result<(), W>> + Send + 'static,
+{
+    THAW.get().is_some_and(|queue| queue.enqueue(work).is_ok())
 }
 
 /// Has delayed work done in a second. False if it is due already.

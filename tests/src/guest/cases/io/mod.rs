@@ -36,6 +36,7 @@ mod null;
 mod policy;
 pub(super) mod proxy;
 mod resume;
+mod sleep;
 mod storm;
 mod stuck;
 mod takeover;
@@ -67,6 +68,7 @@ pub(super) fn cases() -> Vec<Case> {
         storm::cases(),
         stuck::cases(),
         cpus::cases(),
+        sleep::cases(),
         ending::cases(),
         policy::cases(),
         force::cases(),
