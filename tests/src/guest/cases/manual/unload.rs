@@ -2,7 +2,13 @@
 //! `rmmod`: what it takes along, and what keeps it from happening.
 
 use std::path::Path;
+use std::sync::mpsc::channel;
+use std::thread;
 use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::signal::{sigaction, SaFlags, SigAction, SigHandler, SigSet, Signal};
 
 use super::{attached, detach, timed};
 use crate::guest::machine::message;
@@ -15,6 +21,7 @@ const BOUND: Duration = Duration::from_secs(20);
 pub(super) fn cases() -> Vec<Case> {
     named!["unload":
         unloading_detaches_idle_devices,
+        signals_do_not_keep_the_module,
         a_running_agent_keeps_the_module,
         a_mounted_device_keeps_the_module,
     ]
@@ -48,6 +55,69 @@ fn unloading_detaches_idle_devices() -> TestResult {
     assert!(!sysfs::module_loaded() && !Path::new("/sys/block/disk1").exists());
     assert!(devices.iter().all(|device| !device.path().exists()));
     assert!(std::fs::read(data.join("vol2"))?.starts_with(b"kept"));
+    Ok(())
+}
+
+extern "C" fn take_note(_: libc::c_int) {}
+
+/// Calls `f` in a thread that is sent signals, one after the other, until it has returned; returns
+/// how many there were.
+fn under_signals<T: Send>(f: impl FnOnce() -> T + Send) -> TestResult<(T, u64)> {
+    let action =
+        SigAction::new(SigHandler::Handler(take_note), SaFlags::SA_RESTART, SigSet::empty());
+    // SAFETY: The handler does nothing.
+    unsafe { sigaction(Signal::SIGUSR1, &action) }?;
+    thread::scope(|scope| {
+        let (tell, told) = channel();
+        let target = scope.spawn(move || {
+            // SAFETY: Has no preconditions.
+            let own = unsafe { libc::pthread_self() };
+            tell.send(own).map(|()| f())
+        });
+        let (thread, mut sent) = (told.recv()?, 0);
+        while !target.is_finished() {
+            // SAFETY: The thread has not been joined.
+            unsafe { libc::pthread_kill(thread, libc::SIGUSR1) };
+            sent += 1;
+            thread::sleep(Duration::from_micros(200));
+        }
+        let result = target.join().map_err(|_| "the thread panicked")?;
+        Ok((result?, sent))
+    })
+}
+
+/// As rmmod, in this thread.
+fn delete_module() -> Result<(), Errno> {
+    // SAFETY: A terminated string.
+    let status =
+        unsafe { libc::syscall(libc::SYS_delete_module, c"srb".as_ptr(), libc::O_NONBLOCK) };
+    Errno::result(status).map(drop)
+}
+
+fn signals_do_not_keep_the_module() -> TestResult {
+    for _ in 0..3 {
+        let mut machine = Machine::builder().start()?;
+        let devices: Vec<_> = (0..4)
+            .map(|nth| attached(&machine, &format!("vol{nth}"), "1M", &format!("disk{nth}")))
+            .collect::<TestResult<_>>()?;
+        machine.stop_agent()?;
+        settle()?;
+        let signals = wait_for("the module is unloaded", BOUND, || {
+            let ((outcome, signals), took) = {
+                let (under, took) = timed(|| under_signals(delete_module));
+                (under?, took)
+            };
+            assert!(took < patiently(BOUND), "it took {took:?}");
+            match outcome {
+                // udev looks at a device.
+                Err(Errno::EAGAIN | Errno::EBUSY) => Ok(None),
+                outcome => Ok(outcome.map(|()| Some(signals))?),
+            }
+        })?;
+        println!("unloaded under {signals} signals");
+        assert!(signals > 0 && !sysfs::module_loaded());
+        assert!(devices.iter().all(|device| !device.path().exists()));
+    }
     Ok(())
 }
 
