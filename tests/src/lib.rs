@@ -5,9 +5,11 @@
 //! `srb-vm` calls. [`guest`] is the frame of the tests that run in such a machine, as root, against
 //! a real module; the binary `srb-guest-tests` holds them. [`faults`] runs fault campaigns, most
 //! of which happen in there; the binary is `srb-faults`. [`mod@bench`] measures srb and its peers;
-//! the binary is `srb-bench`. None of it is of use to a running srb.
+//! the binary is `srb-bench`. [`processor`] says how busy a machine was
+//! meanwhile. None of it is of use to a running srb.
 
 pub mod bench;
 pub mod faults;
 pub mod guest;
+pub mod processor;
 pub mod vm;

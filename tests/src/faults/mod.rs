@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::guest::cases::faults::{self, About};
 use crate::guest::random::{Random, SEED};
+use crate::processor::{Around, Beside};
 use crate::vm::{self, host, Accel, Error, Job, Options};
 
 pub mod power_cuts;
@@ -140,6 +141,7 @@ fn inside(run: &Run, about: &About) -> Result<Outcome, Error> {
     let mut options = run.options(about.name, &command);
     options.memory_mib = about.memory_mib;
     options.timeout = Some(about.bound.saturating_add(BOOT));
+    let around = Around::begin().map_err(host("looking at the processors"))?;
     let status = match vm::run(&options) {
         Ok(status) => status,
         // The others are still worth running.
@@ -149,8 +151,14 @@ fn inside(run: &Run, about: &About) -> Result<Outcome, Error> {
         }
         Err(why) => return Err(why),
     };
-    let figures = options.copy_output.as_deref().and_then(figures_in).unwrap_or_default();
-    Ok(Outcome { passed: status == 0 && !figures.is_empty(), figures })
+    let beside = around.end().map_err(host("looking at the processors"))?;
+    let mut figures = options.copy_output.as_deref().and_then(figures_in).unwrap_or_default();
+    let passed = status == 0 && !figures.is_empty();
+    let Beside { others, stolen } = beside;
+    println!("faults: {}: others had {others} % of the host, {stolen} % was stolen", about.name);
+    figures.insert("host_others_percent".to_owned(), others.into());
+    figures.insert("host_stolen_percent".to_owned(), stolen.into());
+    Ok(Outcome { passed, figures })
 }
 
 /// The figures in what a campaign printed.
