@@ -75,6 +75,10 @@ vm-shell: ## a root shell in the VM, the module and the programs at hand
 demo: ## srb at work, in a VM
 	scripts/vm.sh run --disk 8G --memory 3G --timeout 600 -- bash /srb/demo.sh
 
+.PHONY: deb
+deb: ## Debian packages of programs and playground, into target/deb (root)
+	scripts/deb.sh
+
 .PHONY: install
 install: install-module install-programs ## install module and programs (KDIR=, PREFIX=, DESTDIR=)
 

@@ -38,7 +38,7 @@ scripts() { files | xargs -d '\n' grep -lE -m1 "^#!.*$1" -- || true; }
 spdx() {
     local bad
     bad=$({
-        files '*.rs' '*.c' '*.h' '*.sh' '*.toml' '*.service' Makefile Kbuild
+        files '*.rs' '*.c' '*.h' '*.sh' '*.toml' '*.service' '*.rules' Makefile Kbuild
         scripts .
     } | sort -u | xargs -d '\n' awk '
         FNR == 1 { found = 0 }
