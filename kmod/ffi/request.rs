@@ -106,7 +106,7 @@ pub(crate) enum Direction {
 
 /// Says that [`History`] holds: the block layer clears it when it gives the request out anew, and
 /// merges nothing with a request that has it.
-const HAS_HISTORY: u32 = 1 << bindings::rqf_flags___RQF_DONTPREP;
+const HAS_HISTORY: u32 = super::compat::DONTPREP;
 
 /// That a request is held for want of a server.
 #[derive(Clone, Copy)]

@@ -190,7 +190,7 @@ unsafe fn disk_device<'a>(device: *mut bindings::device) -> &'a Device {
 /// Called by sysfs, for a file of ours, with what it passes.
 unsafe extern "C" fn disk_show<T: DiskFile>(
     device: *mut bindings::device,
-    _attribute: *const bindings::device_attribute,
+    _attribute: compat::DeviceAttribute,
     buffer: *mut c_char,
 ) -> isize {
     // SAFETY: The files stand in our disks' groups alone.
@@ -203,7 +203,7 @@ unsafe extern "C" fn disk_show<T: DiskFile>(
 /// Called by sysfs, for a file of ours, with what it passes.
 unsafe extern "C" fn disk_store<T: DiskFile>(
     device: *mut bindings::device,
-    _attribute: *const bindings::device_attribute,
+    _attribute: compat::DeviceAttribute,
     buffer: *const c_char,
     count: usize,
 ) -> isize {
@@ -214,15 +214,9 @@ unsafe extern "C" fn disk_store<T: DiskFile>(
 }
 
 const fn disk_file<T: DiskFile>() -> Descriptor<bindings::device_attribute> {
-    Descriptor(bindings::device_attribute {
-        attr: compat::attribute(T::NAME, T::MODE),
-        __bindgen_anon_1: bindings::device_attribute__bindgen_ty_1 {
-            show_const: Some(disk_show::<T>),
-        },
-        __bindgen_anon_2: bindings::device_attribute__bindgen_ty_2 {
-            store_const: if T::MODE & 0o200 != 0 { Some(disk_store::<T>) } else { None },
-        },
-    })
+    let store: Option<compat::StoreDevice> =
+        if T::MODE & 0o200 != 0 { Some(disk_store::<T>) } else { None };
+    Descriptor(compat::device_attribute(compat::attribute(T::NAME, T::MODE), disk_show::<T>, store))
 }
 
 type List<const N: usize> = Descriptor<[*const bindings::attribute; N]>;
@@ -255,23 +249,19 @@ attribute_list!(
     [Debug, Policy, AgentWait, DeviceUrls, VolumeName, Size, Serial, Wwid, Vendor, Model]
 );
 
-const fn group(list: *const *const bindings::attribute) -> Descriptor<bindings::attribute_group> {
-    Descriptor(bindings::attribute_group {
-        __bindgen_anon_2: bindings::attribute_group__bindgen_ty_2 { attrs_const: list },
-        ..pin_init::zeroed()
-    })
-}
-
 type Groups = Descriptor<[*const bindings::attribute_group; 2]>;
 
-static CLASS_GROUP: Descriptor<bindings::attribute_group> = group(CLASS_LIST.0.as_ptr());
+static CLASS_GROUP: Descriptor<bindings::attribute_group> =
+    Descriptor(compat::attribute_group(CLASS_LIST.0.as_ptr()));
 static CLASS_GROUPS: Groups = Descriptor([&raw const CLASS_GROUP.0, core::ptr::null()]);
-static DISK_GROUP: Descriptor<bindings::attribute_group> = group(DISK_LIST.0.as_ptr());
+static DISK_GROUP: Descriptor<bindings::attribute_group> =
+    Descriptor(compat::attribute_group(DISK_LIST.0.as_ptr()));
 static DISK_GROUPS: Groups = Descriptor([&raw const DISK_GROUP.0, core::ptr::null()]);
 
 static CLASS: Descriptor<bindings::class> = Descriptor(bindings::class {
     name: kernel::str::as_char_ptr_in_const_context(c"srb"),
-    class_groups: CLASS_GROUPS.0.as_ptr(),
+    // Some kernels have a `const` there, and others do not.
+    class_groups: CLASS_GROUPS.0.as_ptr() as _,
     ..pin_init::zeroed()
 });
 

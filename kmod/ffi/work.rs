@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The module's own workqueues: whatever is on them has ended when the module goes.
 
+use super::compat;
 use kernel::{
     bindings, container_of,
     prelude::*,
@@ -26,8 +27,8 @@ struct Raw(Atomic<*mut bindings::workqueue_struct>);
 
 impl Raw {
     fn make(&self, name: &'static CStr, flags: bindings::wq_flags) -> Result {
-        // SAFETY: A name without format directives.
-        let queue = unsafe { bindings::alloc_workqueue_noprof(name.as_char_ptr(), flags, 0) };
+        // SAFETY: Our callers pass flags of the header's.
+        let queue = unsafe { compat::alloc_workqueue(name, flags) };
         if queue.is_null() {
             return Err(ENOMEM);
         }
