@@ -56,7 +56,7 @@ fill_image() {
     cp -a "$CACHE/$(rootfs_name)" "$tree"
     copy_modules "$tree"
     make_initrd "$out/initrd" "$out/initrd.img" "$tree"
-    cp "$MODULES_OF_KERNEL/vmlinuz" "$out/vmlinuz"
+    cp "$VMLINUZ" "$out/vmlinuz"
     echo "${COMMAND_LINE[*]}" >"$out/cmdline"
     [ -z "$TOPOLOGY" ] || echo "$TOPOLOGY" >"$out/topology"
     # Read-only for ever: neither a journal nor room to grow.
@@ -91,5 +91,7 @@ else
     RELEASE=$(cat "$SDK/kernel-packages/release")
     MODULES_OF_KERNEL=$SDK/kernel-packages/usr/lib/modules/$RELEASE
 fi
+VMLINUZ=$MODULES_OF_KERNEL/vmlinuz
+[ -e "$VMLINUZ" ] || VMLINUZ=$SDK/kernel-packages/boot/vmlinuz-$RELEASE
 cached "$(image_name)" make_image
 echo "$CACHE/$(image_name)"

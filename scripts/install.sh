@@ -3,8 +3,10 @@
 # Installs what `make` built: the programs below PREFIX, the module into /lib/modules/RELEASE/extra.
 # DESTDIR goes before all of it.
 # usage: install.sh module|programs|uninstall      with PREFIX, DESTDIR, KDIR from the environment
-# KDIR is the prepared tree of the kernel to build the module for. Without it, it is the running
-# kernel's, or the one that scripts/kernel.sh prepared if that is the kernel which runs.
+# KDIR is the tree of the kernel to build the module for: its headers, or a prepared source. Without
+# it, it is the running kernel's, or the one that scripts/kernel.sh prepared if that is the kernel
+# which runs. SRB_SLICE is the part of the `kernel` crate that a build against headers takes along,
+# if it is there already (scripts/slice.sh).
 . "$(dirname "$0")/lib.sh"
 
 PREFIX=${PREFIX:-/usr/local}
@@ -28,22 +30,28 @@ install_programs() {
 # The kernel's configuration of the tree $1 has the option $2.
 has() { grep -qx "$2" "$1/include/config/auto.conf" 2>/dev/null; }
 
-# Whether the tree $1 can build a Rust module here; says what is wrong if not.
-usable() {
-    local wants has_now
-    [ -f "$1/include/config/auto.conf" ] ||
-        die "$1 is no prepared kernel tree: install the kernel's headers, or give one with KDIR=."
-    has "$1" CONFIG_RUST=y ||
-        die "the kernel of $1 is built without CONFIG_RUST and cannot load srb:" \
-            "use one that has it, such as Debian's from 7.2 on."
-    compgen -G "$1/rust/*.rmeta" >/dev/null ||
-        die "$1 has no Rust metadata (rust/*.rmeta), which Debian's headers leave out:" \
-            "give a tree prepared from the kernel's source with KDIR=, as scripts/kernel.sh does."
-    wants=$(sed -n 's/^CONFIG_RUSTC_VERSION_TEXT="\(.*\)"$/\1/p' "$1/.config")
-    has_now=$(rustc --version 2>/dev/null || echo "none")
-    [ "$wants" = "$has_now" ] ||
-        die "the kernel of $1 was built by '$wants', but rustc here is '$has_now':" \
-            "put that very compiler first in PATH."
+# Whether the tree $1 has all that the kernel's own `kernel` crate takes, the compiler included.
+has_crate() {
+    has "$1" CONFIG_RUST=y && compgen -G "$1/rust/libkernel.rmeta" >/dev/null &&
+        [ "$(sed -n 's/^CONFIG_RUSTC_VERSION_TEXT="\(.*\)"$/\1/p' "$1/.config")" = \
+            "$(rustc --version 2>/dev/null)" ]
+}
+
+# Builds the module for the tree $1 in the folder $2.
+build_module() {
+    local tree=$1 out=$2 slice
+    if has_crate "$tree"; then
+        step "module for $(cat "$tree/include/config/kernel.release")" \
+            make -C "$tree" M="$ROOT" MO="$out" \
+            LOCALVERSION="$(cat "$tree/localversion.srb" 2>/dev/null || true)" modules
+        return
+    fi
+    # Headers, as distributions have them, and any compiler: the crate is brought along.
+    "$ROOT/kmod/crate/requirements.sh" "$tree" || exit
+    slice=${SRB_SLICE:-$("$ROOT/scripts/slice.sh")}
+    "$ROOT/scripts/module-sources.sh" "$ROOT" "$slice" "$out"
+    step "module for $(cat "$tree/include/config/kernel.release")" \
+        make -C "$tree" M="$out" -j"$(nproc)" modules
 }
 
 install_module() {
@@ -55,12 +63,12 @@ install_module() {
         module=$(module_path "$ROOT")
     else
         tree=${tree:-/lib/modules/$release/build}
-        usable "$tree"
+        [ -f "$tree/include/config/auto.conf" ] ||
+            die "$tree is no kernel tree: install the kernel's headers, or give one with KDIR=."
         release=$(cat "$tree/include/config/kernel.release")
         out=$CACHE/module-$(key "$ROOT" "$(realpath "$tree")")
         mkdir -p "$out"
-        step "module for $release" make -C "$tree" M="$ROOT" MO="$out" \
-            LOCALVERSION="$(cat "$tree/localversion.srb" 2>/dev/null || true)" modules
+        build_module "$tree" "$out"
         module=$out/srb.ko
     fi
     install -D -m 644 "$module" "$DESTDIR/lib/modules/$release/extra/srb.ko"

@@ -4,6 +4,7 @@
 # metadata, so it is made here from Debian's own source and configuration with the sdk's compiler.
 # The names and the layouts that come out are those of the shipped kernel, whose Module.symvers
 # joins the tree. A kernel for testing (scripts/kernels) is built from the same source instead.
+# Where the module is built against headers, there is nothing to prepare.
 . "$(dirname "$0")/lib.sh"
 
 make_kernel() {
@@ -20,4 +21,4 @@ make_kernel() {
 need_root "preparing the kernel tree"
 "$ROOT/scripts/sdk.sh"
 SDK=$CACHE/$(sdk_name)
-cached "$(kernel_name)" make_kernel
+from_headers || cached "$(kernel_name)" make_kernel

@@ -10,8 +10,10 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # HOME may be unset under CI; the fallback is then a folder that only root can have made.
 CACHE=${SRB_CACHE:-${XDG_CACHE_HOME:-${HOME:-/var/cache}/.cache}/srb}
 # The kernel that the module is built for and that the VM boots: a stock one, by the archive that it
-# is from, or one that is built for testing (scripts/kernels).
-KERNELS=(trixie-backports forky debug kcsan)
+# is from, or one that is built for testing (scripts/kernels). Trixie's has no CONFIG_RUST, and the
+# module is built against its headers, with a `kernel` crate brought along; `-headers` builds it so
+# for a kernel that has one of its own, too.
+KERNELS=(trixie-backports trixie-backports-headers trixie forky debug kcsan)
 export KERNEL=${KERNEL:-trixie-backports}
 # One clock for a whole `make`, so that the times of nested scripts add up.
 export SRB_STARTED=${SRB_STARTED:-$(date +%s)}
@@ -163,8 +165,14 @@ inside() {
 
 # The archive that $KERNEL, or its source, is from.
 kernel_archive() {
-    if [ "$KERNEL" = forky ]; then echo forky; else echo trixie-backports; fi
+    case $KERNEL in
+        trixie | forky) echo "$KERNEL" ;;
+        *) echo trixie-backports ;;
+    esac
 }
+
+# Whether the module is built against the headers that the kernel's packages have.
+from_headers() { [ "$KERNEL" = trixie ] || [[ $KERNEL == *-headers ]]; }
 
 # The names of the cached trees; each hashes what goes into it, so a changed script makes a new one.
 sdk_name() {
@@ -173,7 +181,9 @@ sdk_name() {
 }
 kernel_name() {
     local config=$ROOT/scripts/kernels/$KERNEL.config
-    if [ -f "$config" ]; then
+    if from_headers; then
+        sdk_name
+    elif [ -f "$config" ]; then
         echo "kernel-$KERNEL-$(cd "$ROOT/scripts" &&
             key kernel-debug-inside.sh kernels/machine.config "$config" "$(sdk_name)")"
     else
@@ -184,8 +194,12 @@ rootfs_name() {
     echo "rootfs-$(cd "$ROOT/scripts" && key rootfs.sh debian.sh)"
 }
 image_name() {
+    local kernel
+    # What a stock kernel's module is built in is not what boots.
+    kernel=$(sdk_name)
+    [ ! -f "$ROOT/scripts/kernels/$KERNEL.config" ] || kernel=$(kernel_name)
     echo "image-$(cd "$ROOT" && key scripts/image.sh tests/guest/initramfs "$(rootfs_name)" \
-        "$(kernel_name)")"
+        "$kernel")"
 }
 # Where the sdk's cargo builds the programs of this checkout.
 userspace_name() {

@@ -14,7 +14,7 @@ PACKAGES+=,flex,bison,libelf-dev,libssl-dev,python3,kmod,dwarves,xz-utils,zstd,c
 make_sdk() {
     local suite=$SUITE options=() archive
     archive=$(kernel_archive)
-    if [ "$archive" = "$SUITE-backports" ]; then
+    if [ "${archive%-backports}" = "$SUITE" ]; then
         options=(--setup-hook="'$ROOT/scripts/backports.sh' $SUITE \"\$1\"")
     else
         # A suite to come: what mirrors have of its updates may be older than it says.

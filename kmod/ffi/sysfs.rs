@@ -258,6 +258,7 @@ static DISK_GROUP: Descriptor<bindings::attribute_group> =
     Descriptor(compat::attribute_group(DISK_LIST.0.as_ptr()));
 static DISK_GROUPS: Groups = Descriptor([&raw const DISK_GROUP.0, core::ptr::null()]);
 
+#[allow(clippy::as_underscore, clippy::ptr_as_ptr, reason = "the type differs between kernels")]
 static CLASS: Descriptor<bindings::class> = Descriptor(bindings::class {
     name: kernel::str::as_char_ptr_in_const_context(c"srb"),
     // Some kernels have a `const` there, and others do not.

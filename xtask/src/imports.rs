@@ -36,6 +36,8 @@ impl std::fmt::Display for Error {
     }
 }
 
+impl std::error::Error for Error {}
+
 /// Reads all files below `root`, the folder that holds `lib.rs` or `main.rs`.
 pub(crate) fn read(root: &Path) -> Result<Imports, Error> {
     let mut files = BTreeMap::new();

@@ -28,7 +28,7 @@ const TREES: [Tree; 5] = [
     Tree { folder: "status/src", layers: &[] },
     Tree { folder: "srbctl/src", layers: &[] },
     Tree { folder: "playground/src", layers: &[] },
-    Tree { folder: "xtask/src", layers: &[&["main"], &["layers"], &["imports"]] },
+    Tree { folder: "xtask/src", layers: &[&["main"], &["layers"], &["imports"], &["slice"]] },
 ];
 
 /// What is wrong in all trees, a sentence each.

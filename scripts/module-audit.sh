@@ -1,0 +1,56 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+# Disassembles a module whose Rust was compiled beside the kernel's own build (kmod/crate), and
+# fails if it is not hardened as the kernel's configuration wants every module to be, or imports
+# what only a kernel with Rust has.
+# usage: module-audit.sh MODULE AUTO_CONF
+set -eu
+
+module=$1 conf=$2
+code=$(mktemp)
+trap 'rm -f "$code"' EXIT
+# One instruction on a line, without its bytes, relocations below it.
+objdump -dr --no-show-raw-insn "$module" >"$code"
+bad=0
+
+has() { grep -qx "CONFIG_$1=y" "$conf"; }
+
+# finding TITLE LINES: reports the lines, if there are any.
+finding() {
+    [ -n "$2" ] || return 0
+    echo "$module: $1:"
+    echo "$2" | head -n 5
+    bad=1
+}
+
+# none TITLE PATTERN: no line of the code matches.
+none() { finding "$1" "$(grep -E -m 5 "$2" "$code" || true)"; }
+
+finding "imports what only a kernel with Rust has" \
+    "$(nm -u "$module" | grep -E ' (_R|rust_|__rust)' || true)"
+finding "calls what nobody defines for floating point" \
+    "$(nm -u "$module" | grep -E ' __[a-z]+[sdt]f[23s]?[a-z0-9]*$' || true)"
+none "has an instruction of SSE, AVX or MMX" '%[xyz]mm[0-9]|%mm[0-9]|%st\('
+if has MITIGATION_RETPOLINE || has RETPOLINE; then
+    none "has an indirect call or jump without a retpoline" '[[:space:]](call|jmp)q?[[:space:]]+\*'
+fi
+if has MITIGATION_RETHUNK || has RETHUNK; then
+    none "returns without a return thunk" '[[:space:]]retq?([[:space:]]|$)'
+fi
+if has X86_KERNEL_IBT; then
+    # What a table of callbacks points to is entered by an indirect call.
+    entries=$(objdump -r -j .rodata -j .data -j .data.rel.ro "$module" 2>/dev/null |
+        sed -n 's/.*R_X86_64_64 *\.text+0x0*\([0-9a-f]*\)$/\1/p' | sort -u)
+    for entry in $entries; do
+        first=$(grep -m 1 -E "^ *$entry:" "$code" || true)
+        case $first in
+            *endbr64* | *nop*) ;;
+            *) finding "a callback does not begin with ENDBR" "$first" ;;
+        esac
+    done
+fi
+if has DYNAMIC_FTRACE; then
+    objdump -h "$module" | grep -qE '__patchable_function_entries|__mcount_loc' ||
+        finding "has no entries for ftrace" "(no section of them)"
+fi
+exit $bad
