@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Attach, detach and rmmod end, whoever does not answer.
 
+use std::fs::File;
+use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::sys::resource::{getrlimit, setrlimit, Resource};
 use nix::sys::signal::Signal;
 
 use super::disk::Disk;
 use super::proxy::Proxy;
-use super::{expect_within, in_flight, leave, timed, with_failing_requests};
+use super::{expect_within, in_flight, leave, timed, wait_for_log, with_failing_requests};
+use crate::guest::kmsg::KernelLog;
 use crate::guest::udev::{self, settle};
 use crate::guest::wait::{wait_for, wait_until};
-use crate::guest::{clean, load_module, sysfs, Case, Device, Machine, TestResult};
+use crate::guest::{clean, load_module, sysfs, Case, Device, Machine, Playground, TestResult};
 
 /// The longest that a detach may take, in seconds.
 const BOUND: u64 = 15;
@@ -28,7 +32,9 @@ pub(super) fn cases() -> Vec<Case> {
         named!("ending", detach_ends_with_an_agent_that_does_nothing),
         named!("ending", the_module_unloads_with_idle_devices_and_no_agent),
     ];
-    cases.into_iter().map(with_failing_requests).collect()
+    let many = named!("ending", a_thousand_scans_that_hang_do_not_keep_a_stuck_agent_connected);
+    let cases = cases.into_iter().chain([many.bound(Duration::from_secs(900))]);
+    cases.map(with_failing_requests).collect()
 }
 
 /// A machine with one attached device that nobody uses.
@@ -115,6 +121,62 @@ fn detach_ends_with_an_agent_that_does_nothing() -> TestResult {
     let device = machine.attach("vol1", "disk1")?;
     assert_eq!(Disk::open(&device.path())?.read(0, 4096)?.len(), 4096);
     leave(device)
+}
+
+/// Requests that are under way at the agent, of all devices.
+fn all_in_flight() -> TestResult<usize> {
+    let under_way = |name: &String| -> TestResult<bool> {
+        let stat = sysfs::read(Path::new("/sys/block").join(name).join("stat"))?;
+        Ok(stat.split_whitespace().nth(8).is_some_and(|count| count != "0"))
+    };
+    let each = sysfs::devices().iter().map(under_way).collect::<TestResult<Vec<_>>>()?;
+    Ok(each.into_iter().filter(|is| *is).count())
+}
+
+fn a_thousand_scans_that_hang_do_not_keep_a_stuck_agent_connected() -> TestResult {
+    const SCANS: usize = 1100;
+    /// So many works of a queue the kernel does at a time.
+    const AT_A_TIME: usize = 1024;
+    let udev = udev::Held::new()?;
+    // A connection for each of them, and the processes that have them take after this one.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most.min(16384), most)?;
+    let machine = Machine::builder().parameter("req_timeout", 3600).parameter("agent_grace", -1);
+    let machine = machine.playground_arg("--faults");
+    let mut machine = machine.playground_arg("seed=1 read:100%:delay=3600000").start()?;
+    let data = machine.playground(0)?.data().to_owned();
+    let (attached, took) = timed(|| {
+        (0..SCANS).try_for_each(|number| -> TestResult {
+            File::create(data.join(format!("vol{number}")))?.set_len(1 << 20)?;
+            sysfs::command("attach", format!("vol{number} disk{number}"))
+                .map_err(|errno| format!("attach {number}: {errno}").into())
+        })
+    });
+    attached?;
+    println!("{SCANS} devices attached after {took:.1?}");
+    let all = Duration::from_secs(60);
+    wait_for("scans wait", all, || Ok((all_in_flight()? >= AT_A_TIME).then_some(())))?;
+    machine.agent()?.stop()?;
+    let mut log = KernelLog::from_now()?;
+    let (outcome, took) = timed(|| sysfs::command("detach", "disk0 force"));
+    outcome?;
+    expect_within("the detach", took, 0, BOUND)?;
+    wait_for_log(&mut log, "it was cut off", SOON)?;
+    machine.playground(0)?.kill()?;
+    let mut calm = Playground::new(PORT, &data, &[]);
+    calm.start()?;
+    machine.kill_agent()?;
+    machine.start_agent()?;
+    wait_for("the scans end", all, || Ok((all_in_flight()? == 0).then_some(())))?;
+    let (detached, took) = timed(|| {
+        (1..SCANS).try_for_each(|number| -> TestResult {
+            sysfs::command("detach", format!("disk{number}"))
+                .map_err(|errno| format!("detach {number}: {errno}").into())
+        })
+    });
+    println!("detached after {took:.1?}");
+    drop(udev);
+    detached
 }
 
 fn the_module_unloads_with_idle_devices_and_no_agent() -> TestResult {
