@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `/dev/srb-control`: where the agent comes in.
 //!
-//! A file is fresh, then a session's or a worker's for good. Everything that arrives here is
-//! hostile until checked.
+//! A file is fresh, then a session's or a worker's for good. On a fresh one an agent may stand by:
+//! read the configuration, and poll(2) until it can begin a session. Everything that arrives here
+//! is hostile until checked.
 
 use crate::{
     ffi::{
@@ -19,13 +20,16 @@ use crate::{
         layout::{Mapping, ABI_VERSION, DATA, MAGIC},
     },
     registry,
-    session::Session,
+    session::{self, Session, TakingOver},
     urls,
 };
 use kernel::{
     alloc::flags::__GFP_NOWARN,
     prelude::*,
-    sync::{Arc, SetOnce},
+    sync::{
+        atomic::{Atomic, Full, Relaxed},
+        Arc, SetOnce,
+    },
     transmute::{AsBytes, FromBytes},
     uaccess::{UserPtr, UserSlice},
 };
@@ -75,12 +79,38 @@ enum Role {
 pub(crate) struct Handle {
     space: AddressSpace,
     role: SetOnce<Role>,
+    /// Since it was polled, while it is fresh.
+    stands_by: Atomic<bool>,
+}
+
+/// Files by which agents stand by.
+static STANDBYS: Atomic<u32> = Atomic::new(0);
+
+/// How many agents stand by.
+pub(crate) fn standbys() -> u32 {
+    STANDBYS.load(Relaxed)
 }
 
 impl Handle {
     /// A file that has just been opened.
     pub(crate) fn new(space: AddressSpace) -> Self {
-        Self { space, role: SetOnce::new() }
+        Self { space, role: SetOnce::new(), stands_by: Atomic::new(false) }
+    }
+
+    fn stand_by(&self) {
+        if !self.stands_by.xchg(true, Full) {
+            STANDBYS.fetch_add(1, Relaxed);
+        }
+        // It may have become something else meanwhile, and have found nothing to undo.
+        if self.role.as_ref().is_some() {
+            self.stand_by_no_more();
+        }
+    }
+
+    fn stand_by_no_more(&self) {
+        if self.stands_by.xchg(false, Full) {
+            STANDBYS.fetch_sub(1, Relaxed);
+        }
     }
 
     fn session(&self) -> Result<&Arc<Session>> {
@@ -118,6 +148,7 @@ impl Handle {
 
     /// Nobody has the file any more.
     pub(crate) fn release(&self) {
+        self.stand_by_no_more();
         if let Some(Role::Session(session)) = self.role.as_ref() {
             session.end("it has closed the control device");
             if session.is_caller() && !system::current_is_exiting() {
@@ -142,6 +173,10 @@ impl Handle {
 
     /// poll(2).
     pub(crate) fn poll(&self, waiting: Waiting<'_>) -> Result<bool> {
+        if self.role.as_ref().is_none() {
+            self.stand_by();
+            return Ok(session::poll_vacancy(waiting));
+        }
         let (session, number) = self.worker()?;
         session.poll(number, waiting)
     }
@@ -151,6 +186,8 @@ impl Handle {
         match cmd {
             ENTER => {
                 let (session, number) = self.worker()?;
+                // A thread of an agent that stood by is older than the session.
+                system::stays_awake(true);
                 let entered = session.enter(number, Enter::from_bits(arg).ok_or(EINVAL)?);
                 if session.has_ended() {
                     // Nobody waits for this thread any more.
@@ -187,23 +224,38 @@ impl Handle {
         if !known || self.role.as_ref().is_some() {
             return Err(EINVAL);
         }
-        if let (true, Some(old)) = (hello.flags & HELLO_TAKEOVER != 0, registry::session()) {
+        // Those that stand by are not to begin between the end of the old one and this one.
+        let turn = (hello.flags & HELLO_TAKEOVER != 0).then(TakingOver::new);
+        let old = registry::session();
+        if let (Some(_), Some(old)) = (&turn, &old) {
             log::info!("session {}: another agent takes over\n", old.id());
             old.make_way()?;
         }
-        let session = Session::begin(self.space)?;
-        // Before it makes its other threads, which take after this one.
-        system::stays_awake(true);
         hello.features = 0;
-        hello.session = session.id();
+        hello.session = old.as_ref().map_or(0, |old| old.id());
         hello.queues = system::queues();
         hello.depth = DATA.depth;
         hello.window_bytes = DATA.window_bytes;
+        let session = match Session::begin(self.space, turn.as_ref()) {
+            Ok(session) => session,
+            Err(error) => {
+                // Who is to stand by can see what it has to prepare for, and for whom.
+                let took_over = old.is_some_and(|old| old.took_over());
+                hello.flags = if took_over { HELLO_TAKEOVER } else { 0 };
+                write(at, hello)?;
+                return Err(error);
+            }
+        };
+        drop(turn);
+        // Before it makes its other threads, which take after this one.
+        system::stays_awake(true);
+        hello.session = session.id();
         let written = write(at, hello);
         if !self.role.populate(Role::Session(session.clone())) {
             session.end("its file was in use");
             return Err(EINVAL);
         }
+        self.stand_by_no_more();
         written
     }
 
@@ -222,11 +274,14 @@ impl Handle {
             return Err(EINVAL);
         }
         system::stays_awake(true);
+        self.stand_by_no_more();
         Ok(())
     }
 
     fn config(&self, at: UserPtr) -> Result {
-        self.owned_session()?;
+        if self.role.as_ref().is_some() {
+            self.owned_session()?;
+        }
         let mut config: Config = read(at)?;
         let mut text = KVVec::with_capacity(URLS_CAPACITY, GFP_KERNEL | __GFP_NOWARN)?;
         let mut pushed = Ok(());

@@ -60,6 +60,7 @@ struct Srb {
     _memory: pressure::Reserve,
     _work: ffi::work::WorkQueues,
     _control: ffi::chardev::Registration,
+    _standbys: session::Standbys,
 }
 
 impl kernel::Module for Srb {
@@ -78,6 +79,7 @@ impl kernel::Module for Srb {
         let sleeps = suspend::Watch::new()?;
         let rounds = housekeeping::Housekeeping::new()?;
         let memory = pressure::Reserve::new()?;
+        let standbys = session::Standbys::new()?;
         let control = ffi::chardev::Registration::new()?;
         let class = ffi::sysfs::Registration::new()?;
         params::loaded(true);
@@ -89,6 +91,7 @@ impl kernel::Module for Srb {
             _memory: memory,
             _work: work,
             _control: control,
+            _standbys: standbys,
         })
     }
 }

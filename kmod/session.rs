@@ -121,6 +121,8 @@ impl Worker {
 pub(crate) struct Session {
     id: u64,
     owner: i32,
+    /// Whether it took the place of another agent's.
+    took_over: bool,
     space: AddressSpace,
     workers: KVec<Pin<KBox<Worker>>>,
     ended: Atomic<bool>,
@@ -145,9 +147,13 @@ impl WorkItem for Session {
 }
 
 impl Session {
-    /// Begins a session and hands it every device. EBUSY: there is one already.
-    pub(crate) fn begin(space: AddressSpace) -> Result<Arc<Self>> {
+    /// Begins a session and hands it every device. EBUSY: there is one already, or another agent is
+    /// taking over: who does that says so with its `turn`.
+    pub(crate) fn begin(space: AddressSpace, turn: Option<&TakingOver>) -> Result<Arc<Self>> {
         let lifecycle = lock_lifecycle();
+        if turn.is_none() && TAKING_OVER.load(Acquire) > 0 {
+            return Err(EBUSY);
+        }
         let id = registry::reserve_session(&lifecycle)?;
         let mut workers = KVec::new();
         for number in 0..system::queues() {
@@ -159,6 +165,7 @@ impl Session {
             pin_init!(Self {
                 id,
                 owner,
+                took_over: turn.is_some(),
                 space,
                 workers,
                 ended: Atomic::new(false),
@@ -187,6 +194,11 @@ impl Session {
     /// Number of the session, never used again.
     pub(crate) fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Whether its agent said that it takes over.
+    pub(crate) fn took_over(&self) -> bool {
+        self.took_over
     }
 
     /// Whether the calling process is the agent.
@@ -392,6 +404,8 @@ impl Session {
             return;
         }
         registry::set_session(None, &lifecycle);
+        // Before the rest: who stands by is on its way meanwhile.
+        announce_vacancy();
         self.abandon(&lifecycle);
         log::info!("agent gone: process {}, session {}: {}\n", self.owner, self.id, reason);
         if params::agent_grace() == 0 {
@@ -420,6 +434,71 @@ impl Session {
         registry::for_each_device(|device| {
             device.channels().iter().for_each(|channel| channel.retire());
         });
+    }
+}
+
+/// How many agents are taking over; they begin before those that stand by.
+static TAKING_OVER: Atomic<u32> = Atomic::new(0);
+
+/// An agent that takes over, from when it makes the other one go until it has begun or failed to.
+pub(crate) struct TakingOver(());
+
+impl TakingOver {
+    pub(crate) fn new() -> Self {
+        TAKING_OVER.fetch_add(1, Full);
+        Self(())
+    }
+}
+
+impl Drop for TakingOver {
+    fn drop(&mut self) {
+        TAKING_OVER.fetch_sub(1, Full);
+        announce_vacancy();
+    }
+}
+
+static VACANCY: work::Place<Vacancy> = work::Place::empty();
+
+/// Where agents wait that stand by until there is no other one.
+#[pin_data]
+struct Vacancy {
+    #[pin]
+    wakeup: PollCondVar,
+}
+
+/// Keeps the place where agents stand by; dropping it takes it away.
+pub(crate) struct Standbys(());
+
+impl Standbys {
+    /// Makes the place. Called once, before there is a control device.
+    pub(crate) fn new() -> Result<Self> {
+        VACANCY.fill(Arc::pin_init(
+            pin_init!(Vacancy { wakeup <- new_poll_condvar!("srb::vacancy") }),
+            GFP_KERNEL,
+        )?);
+        Ok(Self(()))
+    }
+}
+
+impl Drop for Standbys {
+    fn drop(&mut self) {
+        drop(VACANCY.take());
+    }
+}
+
+/// For poll(2): whether an agent could begin a session now.
+pub(crate) fn poll_vacancy(waiting: Waiting<'_>) -> bool {
+    if let Some(vacancy) = VACANCY.get() {
+        waiting.on(&vacancy.wakeup);
+    }
+    // Whoever changes one of the two announces it afterwards, so that either this look sees the
+    // change or the announcement finds who waits.
+    TAKING_OVER.load(Acquire) == 0 && registry::session().is_none()
+}
+
+fn announce_vacancy() {
+    if let Some(vacancy) = VACANCY.get() {
+        vacancy.wakeup.notify_all();
     }
 }
 

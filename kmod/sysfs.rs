@@ -6,7 +6,7 @@
 //! not `LIFECYCLE`, and of the registry its table alone, which is held for looks and changes.
 
 use crate::{
-    commands, control,
+    chardev, commands, control,
     device::Device,
     ffi::sysfs::{ClassFile, DiskFile, Page},
     log, params,
@@ -110,6 +110,18 @@ impl ClassFile for BadAnswers {
 
     fn show(page: &mut Page<'_>) -> Result {
         writeln!(page, "{}", control::bad_answers()).map_err(|_| EIO)
+    }
+}
+
+/// `standbys`: a number.
+pub(crate) struct Standbys;
+
+impl ClassFile for Standbys {
+    const NAME: &'static CStr = c"standbys";
+    const MODE: u16 = 0o400;
+
+    fn show(page: &mut Page<'_>) -> Result {
+        writeln!(page, "{}", chardev::standbys()).map_err(|_| EIO)
     }
 }
 

@@ -12,10 +12,11 @@
 PREFIX=${PREFIX:-/usr/local}
 DESTDIR=${DESTDIR:-}
 BINARIES=${CARGO_TARGET_DIR:-$ROOT/target}/release
-UNIT=lib/systemd/system/srb-agent.service
+UNITS=(srb-agent.service srb-agent-standby.service)
+UNIT_DIR=lib/systemd/system
 
 install_programs() {
-    local program
+    local program unit
     for program in srb-agent srbctl srb-playground; do
         [ -x "$BINARIES/$program" ] ||
             die "$BINARIES/$program is missing: run 'make userspace' first."
@@ -23,8 +24,10 @@ install_programs() {
     install -D -m 755 "$BINARIES/srb-agent" "$DESTDIR$PREFIX/sbin/srb-agent"
     install -D -m 755 "$BINARIES/srbctl" "$DESTDIR$PREFIX/bin/srbctl"
     install -D -m 755 "$BINARIES/srb-playground" "$DESTDIR$PREFIX/bin/srb-playground"
-    install -D -m 644 "$ROOT/agent/srb-agent.service" "$DESTDIR$PREFIX/$UNIT"
-    say "installed srb-agent, its unit, srbctl and srb-playground below $DESTDIR$PREFIX"
+    for unit in "${UNITS[@]}"; do
+        install -D -m 644 "$ROOT/agent/$unit" "$DESTDIR$PREFIX/$UNIT_DIR/$unit"
+    done
+    say "installed srb-agent, its units, srbctl and srb-playground below $DESTDIR$PREFIX"
 }
 
 # The kernel's configuration of the tree $1 has the option $2.
@@ -79,7 +82,8 @@ install_module() {
 
 uninstall() {
     local module
-    rm -f "$DESTDIR$PREFIX"/{sbin/srb-agent,bin/srbctl,bin/srb-playground} "$DESTDIR$PREFIX/$UNIT"
+    rm -f "$DESTDIR$PREFIX"/{sbin/srb-agent,bin/srbctl,bin/srb-playground}
+    rm -f "${UNITS[@]/#/$DESTDIR$PREFIX/$UNIT_DIR/}"
     for module in "$DESTDIR"/lib/modules/*/extra/srb.ko; do
         [ -e "$module" ] || continue
         rm -f "$module"

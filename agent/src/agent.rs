@@ -62,6 +62,45 @@ enum Stop {
     Replaced,
 }
 
+/// All that an agent can have before it has a session; its threads end when it is dropped.
+pub struct Prepared {
+    clock: Clock,
+    started: SystemTime,
+    repository: Arc<Repository>,
+    failures: Arc<Failures>,
+    idle: Vec<worker::Idle>,
+    ended: mpsc::UnboundedReceiver<Result<(), Ended>>,
+}
+
+impl Prepared {
+    /// For devices of so many `queues`. Each thread has `heap_bytes` of memory ready.
+    ///
+    /// # Errors
+    /// Those of making a thread.
+    pub fn new(config: &Config, queues: u32, heap_bytes: usize) -> io::Result<Self> {
+        let (clock, started) = (Clock::start(), SystemTime::now());
+        let repository = Repository::new(config.rest.clone());
+        let failures = Arc::new(Failures::default());
+        let shared = Shared {
+            repository: Arc::clone(&repository),
+            failures: Arc::clone(&failures),
+            clock,
+            poll_usecs: config.poll_usecs,
+            heap_bytes,
+        };
+        let (end, ended) = mpsc::unbounded_channel();
+        let start = |number| worker::spawn(number, shared.clone(), end.clone());
+        let idle = (0..queues).map(start).collect::<io::Result<_>>()?;
+        Ok(Self { clock, started, repository, failures, idle, ended })
+    }
+
+    /// Where requests will go.
+    #[must_use]
+    pub fn repository(&self) -> &Repository {
+        &self.repository
+    }
+}
+
 /// The data workers, joined on drop.
 struct Workers {
     handles: Rc<[worker::Handle]>,
@@ -69,11 +108,13 @@ struct Workers {
 }
 
 impl Workers {
-    fn start(ports: Vec<Port>, shared: &Shared) -> io::Result<Self> {
-        let (end, ended) = mpsc::unbounded_channel();
-        let start = |(port, number)| worker::spawn(number, port, shared.clone(), end.clone());
-        let handles = ports.into_iter().zip(0..).map(start).collect::<io::Result<_>>()?;
-        Ok(Self { handles, ended })
+    fn start(
+        idle: Vec<worker::Idle>,
+        ports: Vec<Port>,
+        ended: mpsc::UnboundedReceiver<Result<(), Ended>>,
+    ) -> Self {
+        let handles = idle.into_iter().zip(ports).map(|(idle, port)| idle.serve(port)).collect();
+        Self { handles, ended }
     }
 
     /// The first end of a worker that nobody asked for.
@@ -125,28 +166,27 @@ pub async fn run(
     log: Log,
     stop: impl Future<Output = ()>,
 ) -> Result<(), AgentError> {
+    let prepared = Prepared::new(config, begun.session.queues(), 0)?;
     tokio::select! {
-        result = live(config, begun, log, stop) => result,
+        result = serve(config, prepared, begun, log, stop) => result,
         never = keep_alive(config.takeover) => match never {},
     }
 }
 
-async fn live(
+/// As [`run`], with what is prepared, and without signs of life for the supervisor.
+pub(crate) async fn serve(
     config: &Config,
+    prepared: Prepared,
     begun: Begun,
     log: Log,
     stop: impl Future<Output = ()>,
 ) -> Result<(), AgentError> {
-    let (clock, started) = (Clock::start(), SystemTime::now());
     let Begun { session, control, data } = begun;
     let channel = session.control_channel().map_err(AgentError::ControlChannel)?;
     tracing::info!("session {} with {} queues", session.number(), session.queues());
 
-    let repository = Repository::new(config.rest.clone());
-    let failures = Arc::new(Failures::default());
-    let shared = Shared { repository, failures, clock, poll_usecs: config.poll_usecs };
-    let mut workers = Workers::start(data, &shared)?;
-    let Shared { repository, failures, .. } = shared;
+    let Prepared { clock, started, repository, failures, idle, ended } = prepared;
+    let mut workers = Workers::start(idle, data, ended);
     let handles = Rc::clone(&workers.handles);
     let office = Rc::new(Office {
         volumes: Volumes::new(Arc::clone(&repository)),
@@ -164,7 +204,7 @@ async fn live(
     let stopped = tokio::select! {
         retired = control.run() => retired.map(|()| Stop::Replaced),
         ended = workers.failure() => Err(ended),
-        ended = serve(config, &office, view) => Err(ended),
+        ended = serve_devices(config, &office, view) => Err(ended),
         () = stop => Ok(Stop::Asked),
     };
     let stop = stopped?;
@@ -198,12 +238,12 @@ async fn live(
 }
 
 /// All that is done on this thread beside the control channel. Ends with the session alone.
-async fn serve(config: &Config, office: &Rc<Office>, view: Rc<View>) -> Ended {
+async fn serve_devices(config: &Config, office: &Rc<Office>, view: Rc<View>) -> Ended {
     if let Err(ended) = office.devices.open_all().await {
         return ended;
     }
     let socket = StatusSocket::bind(&config.socket);
-    notify(READY);
+    notify(&format!("{READY}\nSTATUS=session {}", office.session.number()));
     let status = async {
         listening(&config.socket, socket).await.serve(view).await;
         std::future::pending::<Ended>().await

@@ -43,6 +43,9 @@ pub struct Arguments {
     /// Take the place of a running agent, which finishes what it has in flight
     #[arg(long)]
     pub takeover: bool,
+    /// Wait, with everything prepared, until the running agent has gone, and take its place
+    #[arg(long, conflicts_with = "takeover")]
+    pub standby: bool,
     /// Log at least info (-v) or debug (-vv); otherwise as the module's `debug` says
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
@@ -128,6 +131,8 @@ pub struct Config {
     pub device: PathBuf,
     /// Whether a running agent is replaced.
     pub takeover: bool,
+    /// Whether a running agent is waited for to go.
+    pub standby: bool,
     /// The least that is logged; nothing leaves it to the module.
     pub log: Option<LevelFilter>,
     /// Whether memory is locked.
@@ -195,6 +200,7 @@ impl Config {
             socket,
             device: arguments.device.clone(),
             takeover: arguments.takeover,
+            standby: arguments.standby,
             log: asked,
             lock_memory: text.lock_memory,
             oom_score_adj: text.oom_score_adj.0,

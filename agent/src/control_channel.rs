@@ -16,7 +16,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{ready, Context, Poll};
-use std::time::Duration;
 
 use futures_util::future::{AbortHandle, Abortable, Aborted, LocalBoxFuture};
 use futures_util::stream::FuturesUnordered;
@@ -69,18 +68,8 @@ impl Office {
     pub fn read_config(&self) -> Result<(), Ended> {
         let (config, urls) = self.session.config()?;
         self.log.follow(config.debug);
-        let seconds = |seconds: u32| Duration::from_secs(seconds.into());
         tracing::info!("configuration {}: {} URLs", config.version, urls.len());
-        self.repository.apply(Settings {
-            version: config.version,
-            urls,
-            fit_urls: config.fit_urls,
-            req_timeout: seconds(config.req_timeout_secs),
-            server_conn_timeout: seconds(config.server_conn_timeout_secs),
-            nb_req_retries: config.nb_req_retries,
-            thread_pool_size: config.thread_pool_size,
-            debug: config.debug,
-        });
+        self.repository.apply(Settings::new(&config, urls));
         self.tell_active_url()
     }
 

@@ -6,7 +6,7 @@
 //! memory), [`worker`] (a thread for each queue), [`queue`] (submissions and completions of one
 //! device). Then the REST half: [`pipeline`], [`repository`], [`volume`]. Beside the path:
 //! [`control_channel`] and [`device`] (what the module asks beside data), [`control`] (the status
-//! socket), [`agent`] (how all of it starts and ends).
+//! socket), [`agent`] (how all of it starts and ends), [`standby`] (how it waits for its turn).
 
 #![cfg_attr(
     not(test),
@@ -43,6 +43,7 @@ pub mod session;
 pub mod settings;
 #[cfg(feature = "sim")]
 pub mod sim;
+pub mod standby;
 pub mod tags;
 pub mod volume;
 pub mod window;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `srb-agent`: serves the block devices of `srb.ko` from a REST repository.
 //!
-//! Prepares the process and hands over to [`srb_agent::agent`]. Exit status: 0 after SIGTERM,
-//! SIGINT or when another agent has taken over, 1 after anything else, 2 for a wrong command line.
+//! Prepares the process and hands over to [`srb_agent::agent`], or to [`srb_agent::standby`] if
+//! another agent is there. Exit status: 0 after SIGTERM, SIGINT or when another agent has taken
+//! over, 1 after anything else, 2 for a wrong command line.
 
 use std::io;
 use std::process::ExitCode;
@@ -14,8 +15,8 @@ use srb_agent::agent::{self, AgentError};
 use srb_agent::config::{Arguments, Config};
 use srb_agent::logging::Log;
 use srb_agent::notify::notify;
-use srb_agent::session::{BeginError, Begun, Entry, KernelDevice, Session};
-use srb_agent::{memory, rights, worker};
+use srb_agent::session::{BeginError, Entrance, Entry, KernelDevice, Session, Standby};
+use srb_agent::{memory, rights, standby, worker};
 use tokio::signal::unix::{signal, SignalKind};
 use tokio::task::LocalSet;
 
@@ -47,11 +48,12 @@ fn run(config: &Config, log: Log) -> Result<(), AgentError> {
     let prepare = || memory::prepare(config.lock_memory, config.oom_score_adj);
     // Before the session begins if another agent serves meanwhile; else there may be no module, and
     // nothing to prepare for.
-    if config.takeover {
+    let early = config.takeover || config.standby;
+    if early {
         prepare();
     }
-    let begun = begin(config)?;
-    if !config.takeover {
+    let entrance = enter(config)?;
+    if !early {
         prepare();
     }
     if let Err(error) = rights::give_up_admin() {
@@ -60,26 +62,29 @@ fn run(config: &Config, log: Log) -> Result<(), AgentError> {
     let runtime = worker::runtime()?;
     LocalSet::new().block_on(&runtime, async {
         let stop = stop_signal()?;
-        agent::run(config, begun, log, stop).await
+        match entrance {
+            Entrance::Begun(begun) => agent::run(config, begun, log, stop).await,
+            Entrance::Occupied(standby) => standby::run(config, standby, log, stop).await,
+        }
     })
 }
 
-/// Begins a session; if another agent has one, gives it the time that an agent takes to end.
-fn begin(config: &Config) -> Result<Begun, BeginError> {
+/// Begins a session. If another agent has one, opens what is needed to take its place; or, if that
+/// is not wanted, gives it the time that an agent takes to end.
+fn enter(config: &Config) -> Result<Entrance, BeginError> {
     let device = KernelDevice { path: config.device.clone() };
-    let entry = match config.takeover {
-        true => Entry::TakeOver,
-        false => Entry::IfFree,
-    };
     if config.takeover {
         // The supervisor's process is about to end, and is not to be started anew.
         notify(&format!("MAINPID={}", std::process::id()));
     }
+    if config.takeover || config.standby {
+        return Standby::enter(&device);
+    }
     let (begun, patience) = (Instant::now(), config.drain.saturating_add(HAND_OVER));
     loop {
-        match Session::begin(&device, entry) {
+        match Session::begin(&device, Entry::IfFree) {
             Err(BeginError::Busy) if begun.elapsed() < patience => thread::sleep(RETRY_PERIOD),
-            result => return result,
+            result => return result.map(Entrance::Begun),
         }
     }
 }

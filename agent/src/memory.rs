@@ -17,6 +17,9 @@ use nix::sys::resource::{getrlimit, setrlimit, Resource};
 /// Stack of each thread: what the deepest path needs, with room to spare.
 pub const STACK_BYTES: usize = 512 << 10;
 
+/// Bytes of a piece of [`fill_heap`].
+const HEAP_PIECE: usize = 32 << 10;
+
 /// Files that may be open at a time: connections of 4,096 devices with a few to spare for each.
 const OPEN_FILES: u64 = 65_536;
 
@@ -66,6 +69,33 @@ fn become_io_flusher() -> io::Result<()> {
     // SAFETY: The request takes numbers alone.
     let result = unsafe { libc::prctl(PR_SET_IO_FLUSHER, on, unused, unused, unused) };
     Ok(Errno::result(result).map(drop)?)
+}
+
+/// Has the allocator give nothing back to the system, for [`fill_heap`].
+pub fn keep_heap() {
+    for (parameter, value) in [(libc::M_TRIM_THRESHOLD, i32::MAX), (libc::M_TOP_PAD, 64 << 10)] {
+        // SAFETY: Numbers alone; nothing of what was allocated changes.
+        if unsafe { libc::mallopt(parameter, value) } == 0 {
+            tracing::warn!("cannot have the allocator keep its memory");
+        }
+    }
+}
+
+/// Sees to it that the calling thread can allocate so many bytes without asking the system for
+/// them: where memory is full of what is to be written to a volume, it has none until this process
+/// has written some. The allocator must give nothing back, as [`keep_heap`] has it.
+pub fn fill_heap(bytes: usize) {
+    // Smaller pieces than those that the allocator maps each by itself.
+    let pieces: Vec<Vec<u8>> = (0..bytes / HEAP_PIECE).map(|_| vec![1; HEAP_PIECE]).collect();
+    drop(std::hint::black_box(pieces));
+}
+
+/// Locks what is mapped by now, as [`prepare`] does what was mapped then: stacks and heaps of
+/// threads.
+pub fn lock_more() {
+    if let Err(error) = lock_memory() {
+        tracing::warn!("cannot lock memory: {error}");
+    }
 }
 
 /// Loads and locks what is mapped now, the program above all: its file may lie on a volume. What is

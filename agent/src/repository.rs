@@ -235,6 +235,14 @@ impl Repository {
         self.news.subscribe()
     }
 
+    /// Looks up the hosts of all URLs, for connections to come.
+    pub async fn look_up(&self) {
+        if let Route::Http(urls) = &self.state().route {
+            let each = urls.iter().map(|url| url.lookup.refresh(url.host()));
+            futures_util::future::join_all(each).await;
+        }
+    }
+
     /// Each URL, in the order of the settings.
     #[must_use]
     pub fn status(&self) -> Vec<UrlStatus> {

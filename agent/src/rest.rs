@@ -28,6 +28,7 @@ mod hedge;
 mod limits;
 mod link;
 mod listing;
+mod lookup;
 #[cfg(test)]
 pub(crate) mod memory;
 mod operation;
@@ -50,6 +51,7 @@ use tokio::time::{sleep, Instant};
 pub(crate) use self::answer::Reply;
 pub(crate) use self::backoff::random_up_to;
 pub(crate) use self::limits::budget;
+pub(crate) use self::lookup::Lookup;
 pub(crate) use self::operation::{Io, Operation};
 pub(crate) use self::probe::{is_left_over, is_scratch};
 pub use self::prober::Prober;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The right that the agent needs once: CAP_SYS_ADMIN, to open the control device.
 //!
-//! Called from the main thread, once the session has begun and all its files are open, and before
-//! there is any other thread: threads inherit what is left. Whoever then makes the process that
-//! talks to servers do their bidding is no administrator.
+//! Called from the main thread, once all files of the session are open, which may begin later, and
+//! before there is any other thread: threads inherit what is left. Whoever then makes the process
+//! that talks to servers do their bidding is no administrator.
 
 use std::io;
 

@@ -234,6 +234,177 @@ fn open(device: &dyn ControlDevice) -> Result<Box<dyn ControlFile>, BeginError> 
     })
 }
 
+/// Asks for a session on `file`; what the module says is in `hello`, also if the answer is no.
+fn ask(
+    file: &dyn ControlFile,
+    name: &str,
+    entry: Entry,
+    hello: &mut Hello,
+) -> Result<(), BeginError> {
+    let flags = match entry {
+        Entry::IfFree => 0,
+        Entry::TakeOver => HELLO_TAKEOVER,
+    };
+    *hello = Hello { magic: MAGIC, abi_version: ABI_VERSION, flags, ..Hello::default() };
+    let answer = file.hello(hello);
+    match answer {
+        Ok(()) | Err(Errno::EBUSY) => {}
+        Err(Errno::EPROTO) => {
+            let (module, agent) = (hello.abi_version, ABI_VERSION);
+            return Err(BeginError::Version { module, agent });
+        }
+        Err(Errno::EPERM | Errno::EACCES) => {
+            return Err(BeginError::NotPermitted { device: name.to_owned() });
+        }
+        Err(errno) => return Err(failed("begin a session")(errno)),
+    }
+    let Hello { depth, window_bytes, queues, .. } = *hello;
+    if (depth, window_bytes) != (DATA.depth, DATA.window_bytes) {
+        return Err(BeginError::Geometry { depth, window_bytes });
+    }
+    if queues == 0 || queues as usize > MAX_QUEUES {
+        return Err(failed(format!("serve {queues} queues"))(Errno::EPROTO));
+    }
+    answer.map_err(|_| BeginError::Busy)
+}
+
+impl Begun {
+    /// Joins the session that was begun on `file` with every worker, on files that `open` gives.
+    fn join(
+        file: Box<dyn ControlFile>,
+        hello: &Hello,
+        mut open: impl FnMut() -> Result<Box<dyn ControlFile>, BeginError>,
+    ) -> Result<Self, BeginError> {
+        let session = Arc::new(Session { file, number: hello.session, queues: hello.queues });
+        let mut join = |worker| Port::join(open()?, session.number, worker);
+        let control = join(CONTROL_WORKER)?;
+        let data = (0..session.queues).map(join).collect::<Result<_, _>>()?;
+        Ok(Self { session, control, data })
+    }
+}
+
+/// What came of the wish for a session.
+pub enum Entrance {
+    /// Here it is.
+    Begun(Begun),
+    /// Another agent has one.
+    Occupied(Standby),
+}
+
+/// An agent that waits until it can have the session: all files that it will need are open, so that
+/// it needs no right any more and nothing has to be looked up.
+pub struct Standby {
+    name: String,
+    file: Box<dyn ControlFile>,
+    /// One for each worker.
+    spare: Vec<Box<dyn ControlFile>>,
+    queues: u32,
+    /// Number of the session that another agent had first.
+    occupant: u64,
+    superseded: bool,
+}
+
+impl Standby {
+    /// Begins a session on `device`, or prepares to do so later.
+    ///
+    /// # Errors
+    /// See [`BeginError`]; never [`BeginError::Busy`].
+    pub fn enter(device: &dyn ControlDevice) -> Result<Entrance, BeginError> {
+        let (file, name, mut hello) = (open(device)?, device.name(), Hello::default());
+        match ask(&*file, &name, Entry::IfFree, &mut hello) {
+            Ok(()) => Begun::join(file, &hello, || open(device)).map(Entrance::Begun),
+            Err(BeginError::Busy) => {
+                let Hello { queues, session: occupant, .. } = hello;
+                let spare = (0..=queues).map(|_| open(device)).collect::<Result<_, _>>()?;
+                let superseded = false;
+                Ok(Entrance::Occupied(Self { name, file, spare, queues, occupant, superseded }))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Begins the session if it can be had.
+    ///
+    /// # Errors
+    /// As [`Self::enter`]. Being out of memory is none: it may be those who wait for the session
+    /// that have it.
+    pub fn begin(mut self, entry: Entry) -> Result<Entrance, BeginError> {
+        let mut hello = Hello::default();
+        match ask(&*self.file, &self.name, entry, &mut hello) {
+            Ok(()) => {
+                let (mut spare, name) = (self.spare.into_iter(), self.name);
+                let none = || failed(format!("open {name} once more"))(Errno::EMFILE);
+                Begun::join(self.file, &hello, || spare.next().ok_or_else(none))
+                    .map(Entrance::Begun)
+            }
+            Err(BeginError::Busy) => {
+                let another = hello.session != 0 && hello.session != self.occupant;
+                self.superseded |= another && hello.flags & HELLO_TAKEOVER != 0;
+                Ok(Entrance::Occupied(self))
+            }
+            Err(BeginError::Failed { errno: Errno::ENOMEM, .. }) => Ok(Entrance::Occupied(self)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Queues of each device.
+    #[must_use]
+    pub fn queues(&self) -> u32 {
+        self.queues
+    }
+
+    /// Whether an agent has taken over meanwhile. It may be of another version than this one.
+    #[must_use]
+    pub fn is_superseded(&self) -> bool {
+        self.superseded
+    }
+
+    /// Parameters and URLs.
+    ///
+    /// # Errors
+    /// As [`Session::config`].
+    pub fn config(&self) -> Result<(Config, Vec<RepositoryUrl>), Ended> {
+        read_config(&*self.file)
+    }
+
+    /// Waits until a session could begin; another agent may be faster.
+    ///
+    /// # Errors
+    /// Those of epoll_ctl(2).
+    pub async fn vacancy(&self) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::ERROR;
+        let file = Lent(self.file.as_fd());
+        // SAFETY: The descriptor is that of `file`, always the same, and stays open as long as it
+        // is borrowed, which is longer than it is registered.
+        let file = unsafe { AsyncFd::register_with_interest(file, interest) }?;
+        file.ready(interest).await.map(drop)
+    }
+}
+
+struct Lent<'a>(BorrowedFd<'a>);
+
+impl AsRawFd for Lent<'_> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+fn read_config(file: &dyn ControlFile) -> Result<(Config, Vec<RepositoryUrl>), Ended> {
+    let (mut config, mut buffer) = (Config::default(), vec![0; URLS_CAPACITY]);
+    file.config(&mut config, &mut buffer).map_err(|errno| ended("config", errno))?;
+    let text = buffer.get(..config.urls_bytes as usize).unwrap_or_default();
+    let urls = text
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| {
+            RepositoryUrl::parse(line).map_err(|error| {
+                Ended::Nonsense(format!("config gave a bad URL: {}", error.reason()))
+            })
+        })
+        .collect::<Result<_, _>>()?;
+    Ok((config, urls))
+}
+
 impl Session {
     /// Begins a session on `device` and joins it with every worker. If another agent has one,
     /// `entry` says what becomes of it.
@@ -241,31 +412,9 @@ impl Session {
     /// # Errors
     /// See [`BeginError`].
     pub fn begin(device: &dyn ControlDevice, entry: Entry) -> Result<Begun, BeginError> {
-        let file = open(device)?;
-        let flags = match entry {
-            Entry::IfFree => 0,
-            Entry::TakeOver => HELLO_TAKEOVER,
-        };
-        let (magic, abi_version) = (MAGIC, ABI_VERSION);
-        let mut hello = Hello { magic, abi_version, flags, ..Hello::default() };
-        file.hello(&mut hello).map_err(|errno| match errno {
-            Errno::EBUSY => BeginError::Busy,
-            Errno::EPROTO => BeginError::Version { module: hello.abi_version, agent: ABI_VERSION },
-            Errno::EPERM | Errno::EACCES => BeginError::NotPermitted { device: device.name() },
-            errno => failed("begin a session")(errno),
-        })?;
-        let Hello { depth, window_bytes, queues, .. } = hello;
-        if (depth, window_bytes) != (DATA.depth, DATA.window_bytes) {
-            return Err(BeginError::Geometry { depth, window_bytes });
-        }
-        if queues == 0 || queues as usize > MAX_QUEUES {
-            return Err(failed(format!("serve {queues} queues"))(Errno::EPROTO));
-        }
-        let session = Arc::new(Self { file, number: hello.session, queues });
-        let join = |worker| Port::join(device, session.number, worker);
-        let control = join(CONTROL_WORKER)?;
-        let data = (0..queues).map(join).collect::<Result<_, _>>()?;
-        Ok(Begun { session, control, data })
+        let (file, mut hello) = (open(device)?, Hello::default());
+        ask(&*file, &device.name(), entry, &mut hello)?;
+        Begun::join(file, &hello, || open(device))
     }
 
     /// The module's number for it.
@@ -286,19 +435,7 @@ impl Session {
     /// # Errors
     /// [`Ended`], also for an answer that makes no sense.
     pub fn config(&self) -> Result<(Config, Vec<RepositoryUrl>), Ended> {
-        let (mut config, mut buffer) = (Config::default(), vec![0; URLS_CAPACITY]);
-        self.file.config(&mut config, &mut buffer).map_err(|errno| ended("config", errno))?;
-        let text = buffer.get(..config.urls_bytes as usize).unwrap_or_default();
-        let urls = text
-            .split(|byte| *byte == b'\n')
-            .filter(|line| !line.is_empty())
-            .map(|line| {
-                RepositoryUrl::parse(line).map_err(|error| {
-                    Ended::Nonsense(format!("config gave a bad URL: {}", error.reason()))
-                })
-            })
-            .collect::<Result<_, _>>()?;
-        Ok((config, urls))
+        read_config(&*self.file)
     }
 
     /// The first device whose index is `index` or more.
@@ -366,8 +503,7 @@ pub struct Port {
 }
 
 impl Port {
-    fn join(device: &dyn ControlDevice, session: u64, worker: u32) -> Result<Self, BeginError> {
-        let file = open(device)?;
+    fn join(file: Box<dyn ControlFile>, session: u64, worker: u32) -> Result<Self, BeginError> {
         let mut join = Join { session, worker, reserved: 0 };
         file.join(&mut join).map_err(failed(format!("join as worker {worker}")))?;
         let doorbell = file

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use srb_proto::command::RepositoryUrl;
+use srb_proto::control::Config;
 
 /// URLs and limits, as the module's parameters give them.
 #[derive(Clone, Debug)]
@@ -28,6 +29,24 @@ pub struct Settings {
     pub thread_pool_size: u32,
     /// The module's log level, 0 to 7.
     pub debug: u32,
+}
+
+impl Settings {
+    /// From what the module says.
+    #[must_use]
+    pub fn new(config: &Config, urls: Vec<RepositoryUrl>) -> Self {
+        let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+        Self {
+            version: config.version,
+            urls,
+            fit_urls: config.fit_urls,
+            req_timeout: seconds(config.req_timeout_secs),
+            server_conn_timeout: seconds(config.server_conn_timeout_secs),
+            nb_req_retries: config.nb_req_retries,
+            thread_pool_size: config.thread_pool_size,
+            debug: config.debug,
+        }
+    }
 }
 
 impl Default for Settings {

@@ -32,7 +32,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -44,7 +44,7 @@ use self::file::SimFile;
 use self::lane::{Lane, Link};
 pub use self::lane::{Reply, Request};
 pub use self::running::RunningAgent;
-use self::session::SimSession;
+use self::session::{SimSession, Wakeup};
 use crate::session::{ControlDevice, ControlFile};
 
 /// For an agent to answer in tests.
@@ -101,6 +101,8 @@ struct Inner {
     numbers: AtomicU64,
     table: Mutex<Table>,
     control: Lane,
+    /// What wakes those who wait on files that are no worker's.
+    fresh: Mutex<Vec<Weak<Mutex<Option<Wakeup>>>>>,
 }
 
 impl Inner {
@@ -135,7 +137,8 @@ impl SimModule {
         let numbers = AtomicU64::new(1);
         let control = Lane::new(CONTROL, CONTROL_WORKER, CONTROL_READY);
         let table = Mutex::new(table);
-        Self { inner: Arc::new(Inner { queues, abi_version, numbers, table, control }) }
+        let fresh = Mutex::default();
+        Self { inner: Arc::new(Inner { queues, abi_version, numbers, table, control, fresh }) }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -349,6 +352,12 @@ impl SimModule {
         self.inner.control.fail_all(Errno::ENOTCONN);
         table.session = None;
         table.active_url = None;
+        drop(table);
+        lock(&self.inner.fresh).retain(|fresh| {
+            let Some(fresh) = fresh.upgrade() else { return false };
+            lock(&fresh).as_ref().inspect(|wakeup| wakeup.wake());
+            true
+        });
     }
 
     fn reap(&self, session: &Arc<SimSession>, worker: u32) -> Result<u32, Errno> {

@@ -31,7 +31,7 @@ use tokio::time::{interval, Interval, MissedTickBehavior};
 
 use crate::failures::{Failures, LogLimit};
 use crate::mapping::{Channel, Doorbell};
-use crate::memory::STACK_BYTES;
+use crate::memory::{self, STACK_BYTES};
 use crate::metrics::{Clock, Moment};
 use crate::pipeline::Pipeline;
 use crate::polling::Polling;
@@ -127,22 +127,42 @@ pub struct Shared {
     pub clock: Clock,
     /// Microseconds for which a worker looks for more before it goes to sleep.
     pub poll_usecs: u32,
+    /// What each worker's thread has ready of memory before it is needed.
+    pub heap_bytes: usize,
 }
 
-/// Starts the thread of a worker. It ends when it is told to, or with the session; `ended` then
-/// gets the reason.
+/// The thread of a worker that has no port yet; it ends when this is dropped.
+pub struct Idle {
+    orders: mpsc::UnboundedSender<Order>,
+    port: oneshot::Sender<Port>,
+    thread: JoinHandle<()>,
+}
+
+impl Idle {
+    /// Has the thread serve a port.
+    #[must_use]
+    pub fn serve(self, port: Port) -> Handle {
+        let Self { orders, port: place, thread } = self;
+        let doorbell = port.doorbell();
+        // A thread that is gone has said why, and takes no orders.
+        let _ = place.send(port);
+        Handle { orders, doorbell, thread: RefCell::new(Some(thread)) }
+    }
+}
+
+/// Starts the thread of a worker. Once it has a port, it ends when it is told to, or with the
+/// session; `ended` then gets the reason.
 ///
 /// # Errors
 /// Those of making a thread.
 pub fn spawn(
     number: u32,
-    port: Port,
     shared: Shared,
     ended: mpsc::UnboundedSender<Result<(), Ended>>,
-) -> io::Result<Handle> {
+) -> io::Result<Idle> {
     handle_wake_up()?;
     let (orders, receiver) = mpsc::unbounded_channel();
-    let doorbell = port.doorbell();
+    let (place, port) = oneshot::channel();
     let body = move || {
         let result = catch_unwind(AssertUnwindSafe(|| run(port, shared, receiver)));
         let panicked = |_| Err(Ended::Thread(format!("worker {number} panicked")));
@@ -151,7 +171,7 @@ pub fn spawn(
     };
     let name = format!("srb-worker/{number}");
     let thread = thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(body)?;
-    Ok(Handle { orders, doorbell, thread: RefCell::new(Some(thread)) })
+    Ok(Idle { orders, port: place, thread })
 }
 
 /// Ends the system call that the thread sleeps in, and does nothing else.
@@ -167,10 +187,21 @@ fn handle_wake_up() -> io::Result<()> {
     Ok(())
 }
 
-fn run(port: Port, shared: Shared, orders: mpsc::UnboundedReceiver<Order>) -> Result<(), Ended> {
+fn run(
+    port: oneshot::Receiver<Port>,
+    shared: Shared,
+    orders: mpsc::UnboundedReceiver<Order>,
+) -> Result<(), Ended> {
     let failed = |error: io::Error| Ended::Thread(format!("a worker cannot start: {error}"));
     let runtime = runtime().map_err(failed)?;
-    LocalSet::new().block_on(&runtime, serve(port, shared, orders, Naps::InModule))
+    memory::fill_heap(shared.heap_bytes);
+    LocalSet::new().block_on(&runtime, async {
+        match port.await {
+            Ok(port) => serve(port, shared, orders, Naps::InModule).await,
+            // There will be no session.
+            Err(_) => Ok(()),
+        }
+    })
 }
 
 /// How a worker sleeps that has nothing under way.

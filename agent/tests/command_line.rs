@@ -61,9 +61,30 @@ fn a_wrong_command_line_is_another_status() {
 }
 
 #[test]
-fn the_unit_starts_this_program_and_restarts_it() {
-    let unit = include_str!("../srb-agent.service");
-    for line in ["ExecStart=srb-agent", "Type=notify", "Restart=always", "RuntimeDirectory=srb"] {
-        assert!(unit.lines().any(|found| found == line), "{line}");
+fn the_units_start_this_program_and_restart_it() {
+    let serves = include_str!("../srb-agent.service");
+    let stands_by = include_str!("../srb-agent-standby.service");
+    for line in ["ExecStart=srb-agent --standby", "Type=notify", "Restart=always"] {
+        for unit in [serves, stands_by] {
+            assert!(unit.lines().any(|found| found == line), "{line}");
+        }
     }
+    let wants = "Wants=srb-agent-standby.service ";
+    assert!(serves.lines().any(|line| line.starts_with(wants)), "{serves}");
+    // What concerns the process is the same, so that it does not matter which of the two serves.
+    let service = |unit: &'static str| {
+        let (_, service) = unit.split_once("[Service]").expect("a section");
+        let (service, _) = service.split_once("[Install]").expect("another");
+        let replaced = ["ExecReload=", "NotifyAccess=", "#"];
+        let same = |line: &&str| !replaced.iter().any(|start| line.starts_with(start));
+        service.lines().filter(same).collect::<Vec<_>>()
+    };
+    assert_eq!(service(serves), service(stands_by));
+}
+
+#[test]
+fn to_stand_by_is_not_to_take_over() {
+    let (code, said) = run(&["--standby", "--takeover"]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("--takeover"), "{said}");
 }

@@ -240,7 +240,10 @@ attribute_list!(
     CLASS_LIST,
     class_file,
     class_attribute,
-    [Urls, Volumes, BadAnswers, AddUrls, RemoveUrls, Create, Extend, Destroy, Attach, Detach]
+    [
+        Urls, Volumes, BadAnswers, Standbys, AddUrls, RemoveUrls, Create, Extend, Destroy, Attach,
+        Detach
+    ]
 );
 attribute_list!(
     DISK_LIST,

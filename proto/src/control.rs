@@ -4,6 +4,11 @@
 //! An agent opens the device, says [`Hello`] and so begins a session; it ends when that file is
 //! closed. For each worker it opens the device once more and joins ([`JOIN`]): [`ENTER`], poll(2)
 //! and the doorbell page of that file are then the worker's.
+//!
+//! An agent that stands by until the one that is connected has gone opens the device and waits: for
+//! a file that has neither begun nor joined a session, poll(2) says readable while a session could
+//! begin, and the file may ask for [`CONFIG`]. When several stand by, the first HELLO wins, and the
+//! others get EBUSY and wait on.
 
 use core::mem::size_of;
 
@@ -22,7 +27,8 @@ const fn ioc(direction: u32, number: u32, bytes: usize) -> u32 {
 
 /// Begins a session. Argument: [`Hello`].
 ///
-/// EPROTO: versions differ. EBUSY: an agent is connected, and [`HELLO_TAKEOVER`] was not said.
+/// EPROTO: versions differ. EBUSY: an agent is connected, or another one is taking over, and
+/// [`HELLO_TAKEOVER`] was not said; the argument is filled in as it will be once that is over.
 /// EINVAL: the file has begun or joined a session before.
 pub const HELLO: u32 = ioc(READ_WRITE, 1, size_of::<Hello>());
 /// Makes this file a worker's. Argument: [`Join`].
@@ -30,8 +36,8 @@ pub const HELLO: u32 = ioc(READ_WRITE, 1, size_of::<Hello>());
 /// ESTALE: no such session. EINVAL: no such worker, or the file is in use. EBUSY: the worker has a
 /// file.
 pub const JOIN: u32 = ioc(READ_WRITE, 2, size_of::<Join>());
-/// Reads parameters and URLs. Argument: [`Config`]. On the session's file. ENOSPC: the URLs need
-/// `urls_bytes`.
+/// Reads parameters and URLs. Argument: [`Config`]. On the session's file, or on one that has
+/// neither begun nor joined a session. ENOSPC: the URLs need `urls_bytes`.
 pub const CONFIG: u32 = ioc(READ_WRITE, 3, size_of::<Config>());
 /// Reads one device: the first at or above `index`. Argument: [`DeviceInfo`]. ENOENT: there is
 /// none.
@@ -103,11 +109,12 @@ pub struct Hello {
     pub magic: u64,
     /// In: the agent's [`super::layout::ABI_VERSION`]. Out, also with EPROTO: the module's.
     pub abi_version: u32,
-    /// In: 0 or [`HELLO_TAKEOVER`].
+    /// In: 0 or [`HELLO_TAKEOVER`]. Out, with EBUSY: [`HELLO_TAKEOVER`] if the agent that is
+    /// connected took the place of another one.
     pub flags: u32,
     /// In: features the agent knows. Out: those in force, a subset. None are defined.
     pub features: u64,
-    /// Out: number of the session.
+    /// Out: number of the session; with EBUSY, of that of the agent that is connected, or 0.
     pub session: u64,
     /// Out: queues of each device, hence data workers.
     pub queues: u32,

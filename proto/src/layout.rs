@@ -20,7 +20,7 @@ use super::doorbell;
 pub const MAGIC: u64 = u64::from_be_bytes(*b"srb-ring");
 /// Version of everything in this crate that crosses the boundary. Different versions refuse each
 /// other.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 /// Unit of mapping, in bytes.
 pub const PAGE_BYTES: usize = 4096;
 /// Devices that can be attached at a time.

@@ -35,6 +35,8 @@ struct Screen {
 struct Module {
     version: Option<String>,
     parameters: Vec<Parameter>,
+    /// Agents that stand by.
+    standbys: Option<u32>,
 }
 
 /// What the module and the agent know of a device.
@@ -107,7 +109,11 @@ fn look(host: &Host) -> Screen {
         Attached { device, status, waiting }
     };
     Screen {
-        module: Module { version: host.sysfs.version(), parameters },
+        module: Module {
+            version: host.sysfs.version(),
+            parameters,
+            standbys: host.sysfs.standbys(),
+        },
         urls: urls.ok().map(|urls| url::joined(urls, &statuses.0)),
         devices: host.sysfs.devices().into_iter().map(with_status).collect(),
         agent,
@@ -128,6 +134,11 @@ fn write(out: &mut dyn Write, screen: &Screen) -> io::Result<()> {
         writeln!(out, "         {}", line.join(" "))?;
     }
     writeln!(out, "agent    {}", agent_line(screen.agent.as_ref()))?;
+    match screen.module.standbys {
+        None | Some(0) => {}
+        Some(1) => writeln!(out, "standby  1 agent takes its place when it is gone")?,
+        Some(count) => writeln!(out, "standby  {count} agents take its place when it is gone")?,
+    }
     match &screen.urls {
         None => writeln!(out, "urls     unknown")?,
         Some(urls) if urls.is_empty() => {

@@ -124,6 +124,11 @@ impl Sysfs {
         read(&self.root.join("module/srb/version")).ok()
     }
 
+    /// How many agents stand by.
+    pub(crate) fn standbys(&self) -> Option<u32> {
+        self.read_class("standbys").ok()?.trim().parse().ok()
+    }
+
     /// The configured URLs, in the module's order.
     pub(crate) fn urls(&self) -> Result<Vec<String>, CommandError> {
         Ok(list(&self.read_class("urls")?))

@@ -112,6 +112,21 @@ fn status_tells_of_policies_that_hold_requests() {
 }
 
 #[test]
+fn status_counts_the_agents_that_stand_by() {
+    let site = site_with_devices();
+    assert!(!site.run(&["status"]).out.contains("standby"), "a module that does not tell");
+    for (count, line) in [("0", None), ("1", Some("1 agent takes")), ("2", Some("2 agents take"))] {
+        site.file("sys/class/srb/standbys", &format!("{count}\n"));
+        let outcome = site.run(&["status"]);
+        let found = outcome.out.lines().find_map(|line| line.strip_prefix("standby  "));
+        let line = line.map(|line| format!("{line} its place when it is gone"));
+        assert_eq!(found, line.as_deref(), "{}", outcome.out);
+        let value = site.run(&["status", "--json"]).json();
+        assert_eq!(value["module"]["standbys"].to_string(), count);
+    }
+}
+
+#[test]
 fn status_without_an_agent_tells_for_how_long_devices_wait() {
     let site = site_with_devices();
     for (word, line) in [

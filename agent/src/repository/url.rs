@@ -7,7 +7,7 @@ use super::counters::Counters;
 use super::fitness::Fitness;
 use super::health::Health;
 use super::UrlStatus;
-use crate::rest::Target;
+use crate::rest::{Lookup, Target};
 
 /// A URL with `http`.
 #[derive(Debug)]
@@ -19,6 +19,7 @@ pub(crate) struct Url {
     pub(crate) health: Health,
     pub(crate) fitness: Fitness,
     pub(crate) counters: Counters,
+    pub(crate) lookup: Lookup,
 }
 
 impl Url {
@@ -43,6 +44,7 @@ impl Url {
             health: Health::default(),
             fitness: Fitness::default(),
             counters: Counters::default(),
+            lookup: Lookup::default(),
         }
     }
 

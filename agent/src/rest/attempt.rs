@@ -137,7 +137,7 @@ impl Client {
 
 /// A connection of its own.
 async fn fresh(url: &Url, limits: &Limits) -> Result<Box<Connection>, Failure> {
-    let stream = connect::open(url.host(), limits.connect()).await?;
+    let stream = connect::open(url.host(), &url.lookup, limits.connect()).await?;
     count(&url.counters.connections);
     Ok(Connection::new(stream))
 }

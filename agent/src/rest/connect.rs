@@ -16,6 +16,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{lookup_host, TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 
+use super::lookup::Lookup;
 use super::stream::Stream;
 use super::Failure;
 use crate::errors::ErrorKind;
@@ -23,36 +24,60 @@ use crate::errors::ErrorKind;
 /// "Connection Attempt Delay" of RFC 8305.
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 /// Addresses beyond these are left out: nobody waits for so many.
-const MAX_ADDRESSES: usize = 16;
+pub(super) const MAX_ADDRESSES: usize = 16;
 /// Silence after which the kernel asks whether the other side still exists, and how often.
 const KEEPALIVE_SECS: u32 = 15;
 
-/// A connection within `budget`; in unit tests, the server may be in memory.
-pub(crate) async fn open(host: (&str, u16), budget: Duration) -> Result<Stream, Failure> {
+/// A connection within `budget`, by addresses that are known already if there are some; in unit
+/// tests, the server may be in memory.
+pub(crate) async fn open(
+    host: (&str, u16),
+    known: &Lookup,
+    budget: Duration,
+) -> Result<Stream, Failure> {
     #[cfg(test)]
     if let Some(stream) = super::memory::open(host.0) {
         return Ok(stream);
     }
-    connect(host, budget).await.map(Stream::Tcp)
+    connect(host, known.fresh(), budget).await.map(Stream::Tcp)
 }
 
 /// Connects within `budget`, looking up the name included.
-async fn connect((host, port): (&str, u16), budget: Duration) -> Result<TcpStream, Failure> {
-    timeout(budget, connect_any(host, port)).await.unwrap_or_else(|_| {
+async fn connect(
+    host: (&str, u16),
+    known: Vec<SocketAddr>,
+    budget: Duration,
+) -> Result<TcpStream, Failure> {
+    timeout(budget, connect_any(host, known)).await.unwrap_or_else(|_| {
         let text = format!("did not accept a connection within {} s", budget.as_secs_f64());
         Err(Failure::new(ErrorKind::ConnectTimeout, text))
     })
 }
 
-async fn connect_any(host: &str, port: u16) -> Result<TcpStream, Failure> {
-    let unresolved = |error: &dyn std::fmt::Display| {
-        Failure::new(ErrorKind::Unresolved, format!("has no address: {error}"))
-    };
+async fn connect_any(
+    (host, port): (&str, u16),
+    known: Vec<SocketAddr>,
+) -> Result<TcpStream, Failure> {
+    if !known.is_empty() {
+        if let Ok(stream) = connect_first(known.into_iter()).await {
+            return Ok(stream);
+        }
+    }
     let found = lookup_host((host, port)).await.map_err(|error| match shortage(&error) {
         Some(failure) => failure,
         None => unresolved(&error),
     })?;
-    let mut addresses = found.take(MAX_ADDRESSES);
+    connect_first(found.take(MAX_ADDRESSES)).await
+}
+
+fn unresolved(error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(ErrorKind::Unresolved, format!("has no address: {error}"))
+}
+
+/// The first connection to one of these.
+async fn connect_first(
+    mut addresses: impl Iterator<Item = SocketAddr>,
+) -> Result<TcpStream, Failure> {
     let mut attempts = FuturesUnordered::new();
     let mut failure: Option<Failure> = None;
     loop {
@@ -129,12 +154,32 @@ fn worse(one: Option<Failure>, other: Failure) -> Failure {
 mod tests {
     use super::*;
 
+    fn none() -> Vec<SocketAddr> {
+        Vec::new()
+    }
+
+    #[tokio::test]
+    async fn what_is_known_of_a_name_is_used_and_not_relied_on() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let address = listener.local_addr().expect("bound");
+        let budget = Duration::from_secs(5);
+        let host = ("no-such-host.invalid", address.port());
+        let stream = open(host, &Lookup::of(vec![address]), budget).await;
+        assert!(stream.is_ok(), "nobody had to be asked for its address");
+        // The host has another address meanwhile.
+        let stale = "127.0.0.2:1".parse().expect("an address");
+        let host = ("127.0.0.1", address.port());
+        let stream = connect(host, vec![stale], budget).await.expect("looked up again");
+        assert_eq!(stream.peer_addr().expect("peer"), address);
+    }
+
     #[tokio::test]
     async fn the_next_address_is_tried() {
         // `localhost` may resolve to ::1 and 127.0.0.1; the server listens on the latter alone.
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("loopback");
         let port = listener.local_addr().expect("bound").port();
-        let stream = connect(("localhost", port), Duration::from_secs(5)).await.expect("connected");
+        let stream =
+            connect(("localhost", port), none(), Duration::from_secs(5)).await.expect("connected");
         assert!(stream.nodelay().expect("socket"));
         assert_eq!(stream.peer_addr().expect("peer").port(), port);
     }
@@ -145,14 +190,15 @@ mod tests {
         let port = listener.local_addr().expect("bound").port();
         drop(listener);
         let failure =
-            connect(("127.0.0.1", port), Duration::from_secs(5)).await.expect_err("closed");
+            connect(("127.0.0.1", port), none(), Duration::from_secs(5)).await.expect_err("closed");
         assert_eq!(failure.kind, ErrorKind::Refused);
     }
 
     #[tokio::test]
     async fn no_such_name() {
         let budget = Duration::from_secs(20);
-        let failure = connect(("no-such-host.invalid", 1), budget).await.expect_err("RFC 6761");
+        let failure =
+            connect(("no-such-host.invalid", 1), none(), budget).await.expect_err("RFC 6761");
         assert_eq!(failure.kind, ErrorKind::Unresolved);
     }
 
@@ -187,7 +233,8 @@ mod tests {
     #[tokio::test]
     async fn no_route() {
         // Multicast addresses cannot be connected to.
-        let failure = connect(("224.0.0.1", 1), Duration::from_secs(5)).await.expect_err("no way");
+        let failure =
+            connect(("224.0.0.1", 1), none(), Duration::from_secs(5)).await.expect_err("no way");
         assert_eq!(failure.kind, ErrorKind::Unreachable);
     }
 
@@ -200,7 +247,7 @@ mod tests {
         let port = listener.local_addr().expect("bound").port();
         let mut waiting = Vec::new();
         for _ in 0..8 {
-            match connect(("127.0.0.1", port), Duration::from_millis(200)).await {
+            match connect(("127.0.0.1", port), none(), Duration::from_millis(200)).await {
                 Ok(stream) => waiting.push(stream),
                 Err(failure) => {
                     assert_eq!(failure.kind, ErrorKind::ConnectTimeout);

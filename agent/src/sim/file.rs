@@ -26,14 +26,16 @@ enum Role {
 pub(super) struct SimFile {
     module: SimModule,
     polled: OwnedFd,
-    wakeup: Mutex<Option<Wakeup>>,
+    wakeup: Arc<Mutex<Option<Wakeup>>>,
     role: OnceLock<Role>,
 }
 
 impl SimFile {
     pub(super) fn new(module: SimModule) -> io::Result<Self> {
         let (wakeup, polled) = Wakeup::new()?;
-        Ok(Self { module, polled, wakeup: Mutex::new(Some(wakeup)), role: OnceLock::new() })
+        let wakeup = Arc::new(Mutex::new(Some(wakeup)));
+        lock(&module.inner.fresh).push(Arc::downgrade(&wakeup));
+        Ok(Self { module, polled, wakeup, role: OnceLock::new() })
     }
 
     fn session(&self) -> Result<&Arc<SimSession>, Errno> {
@@ -70,11 +72,14 @@ impl ControlFile for SimFile {
         if self.role.get().is_some() {
             return Err(Errno::EINVAL);
         }
-        let session = self.module.begin()?;
-        hello.session = session.number;
         hello.queues = self.module.inner.queues;
         hello.depth = DATA.depth;
         hello.window_bytes = DATA.window_bytes;
+        let session = self.module.begin().inspect_err(|_| {
+            lock(&self.wakeup).as_ref().inspect(|wakeup| wakeup.calm());
+            hello.session = self.module.table().session.as_ref().map_or(0, |old| old.number);
+        })?;
+        hello.session = session.number;
         self.role.set(Role::Owner(session)).map_err(|_| Errno::EINVAL)
     }
 
@@ -89,7 +94,9 @@ impl ControlFile for SimFile {
     }
 
     fn config(&self, config: &mut Config, urls: &mut [u8]) -> Result<(), Errno> {
-        self.session()?;
+        if self.role.get().is_some() {
+            self.session()?;
+        }
         self.module.config(config, urls)
     }
 

@@ -2,6 +2,7 @@
 //! A whole agent on a thread of this process, connected to a simulated module.
 
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -13,8 +14,8 @@ use crate::agent::{self, AgentError};
 use crate::config::Config;
 use crate::logging::Log;
 use crate::repository::RestConfig;
-use crate::session::{Entry, Session};
-use crate::worker;
+use crate::session::{Entrance, Entry, Session, Standby};
+use crate::{standby, worker};
 
 /// An agent that serves a simulated module until it is stopped, cut off or dropped.
 pub struct RunningAgent {
@@ -31,6 +32,7 @@ impl RunningAgent {
             socket: folder.join("agent.sock"),
             device: PathBuf::new(),
             takeover: false,
+            standby: false,
             log: None,
             lock_memory: false,
             oom_score_adj: 0,
@@ -62,6 +64,38 @@ impl RunningAgent {
             thread::sleep(Duration::from_millis(1));
         }
         Self { socket, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Starts an agent that stands by; returns when it has been told that another one is there.
+    #[must_use]
+    pub fn stand_by(module: &SimModule, config: Config) -> Self {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (module, socket) = (module.clone(), config.socket.clone());
+        let (entered, has_entered) = mpsc::channel();
+        let body = move || {
+            let entrance = Standby::enter(&module)?;
+            // The test that waits for it is there.
+            let _ = entered.send(());
+            let runtime = worker::runtime()?;
+            LocalSet::new().block_on(&runtime, async {
+                let stop = async move { drop(stopped.await) };
+                let log = Log::foreign();
+                match entrance {
+                    Entrance::Begun(begun) => agent::run(&config, begun, log, stop).await,
+                    Entrance::Occupied(it) => standby::run(&config, it, log, stop).await,
+                }
+            })
+        };
+        let thread = thread::spawn(body);
+        // One that failed to is seen by who waits for its end.
+        let _ = has_entered.recv_timeout(PATIENCE);
+        Self { socket, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Whether it is over.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Of its status.

@@ -49,13 +49,13 @@ impl Wakeup {
         Ok((Self { reader, writer }, polled))
     }
 
-    fn wake(&self) {
+    pub(super) fn wake(&self) {
         // Emptied first, so that the byte always is an edge and the pipe never is full.
         self.calm();
         let _ = write(&self.writer, &[1]);
     }
 
-    fn calm(&self) {
+    pub(super) fn calm(&self) {
         while read(&self.reader, &mut [0; 64]).is_ok_and(|count| count > 0) {}
     }
 }

@@ -215,6 +215,42 @@ impl Machine {
         Ok(old)
     }
 
+    /// Starts an agent that stands by, and waits until it does.
+    ///
+    /// # Errors
+    /// When it does not in time; the error has its log.
+    pub fn start_standby(&self) -> TestResult<Daemon> {
+        self.start_standby_with(|_| {})
+    }
+
+    /// As [`Self::start_standby`], with a change of its command.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_standby_with(&self, change: impl FnOnce(&mut Command)) -> TestResult<Daemon> {
+        let before = sysfs::standbys()?;
+        let mut command = Command::new("srb-agent");
+        command.args(&self.agent_args).arg("--standby");
+        change(&mut command);
+        let mut daemon = Daemon::start("srb-standby", &mut command)?;
+        let ready = wait_for("the agent stands by", READY, || {
+            if let Some(status) = daemon.ended()? {
+                return Err(Failed::from(format!("the standby ended with {status}")));
+            }
+            Ok((sysfs::standbys()? > before).then_some(()))
+        });
+        ready.map_err(|why| format!("{}\n{}", message(&why), daemon.log()))?;
+        Ok(daemon)
+    }
+
+    /// Kills the agent; one that stood by is the agent from now on.
+    ///
+    /// # Errors
+    /// When no agent runs, or it does not die.
+    pub fn kill_agent_for(&mut self, standby: Daemon) -> TestResult {
+        self.agent.replace(standby).ok_or("no agent to kill")?.kill()
+    }
+
     fn spawn_agent(&self, more: &[&str]) -> TestResult<Daemon> {
         let mut command = Command::new("srb-agent");
         let mut daemon = Daemon::start("srb-agent", command.args(&self.agent_args).args(more))?;

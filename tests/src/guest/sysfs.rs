@@ -70,6 +70,14 @@ pub fn urls() -> Vec<String> {
     words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
+/// How many agents stand by.
+///
+/// # Errors
+/// As [`read()`]; EINVAL for what is no number.
+pub fn standbys() -> Result<u32, Errno> {
+    read(Path::new(CLASS).join("standbys"))?.trim().parse().map_err(|_| Errno::EINVAL)
+}
+
 /// Whether the module is loaded.
 #[must_use]
 pub fn module_loaded() -> bool {

@@ -52,6 +52,7 @@ impl Rings {
             failures: Arc::new(Failures::default()),
             clock: Clock::start(),
             poll_usecs: 0,
+            heap_bytes: 0,
         };
         let mut serving = Serving { tasks: Vec::new(), orders: Vec::new() };
         for (port, number) in data.into_iter().zip(0..) {

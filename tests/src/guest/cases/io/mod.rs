@@ -37,6 +37,7 @@ mod policy;
 pub(super) mod proxy;
 mod resume;
 mod sleep;
+mod standby;
 mod storm;
 mod stuck;
 mod takeover;
@@ -73,6 +74,7 @@ pub(super) fn cases() -> Vec<Case> {
         policy::cases(),
         force::cases(),
         takeover::cases(),
+        standby::cases(),
         leaks::cases(),
         hostile::cases(),
     ];

@@ -10,10 +10,11 @@ use std::time::Duration;
 use super::{attached, detach, read_class};
 use crate::guest::{load_module, process, sysfs, Case, Machine, TestResult};
 
-const CLASS_FILES: [(&str, u32); 10] = [
+const CLASS_FILES: [(&str, u32); 11] = [
     ("urls", 0o400),
     ("volumes", 0o400),
     ("bad_answers", 0o400),
+    ("standbys", 0o400),
     ("add_urls", 0o600),
     ("remove_urls", 0o600),
     ("create", 0o600),

@@ -100,7 +100,9 @@ fn on_a_fresh_file() -> TestResult {
         refused("HELLO at a bad address", fresh.call(HELLO, address), Errno::EFAULT)?;
     }
     refused("ENTER", fresh.call(ENTER, 0), Errno::EINVAL)?;
-    refused("CONFIG", fresh.ioctl(CONFIG, &mut Config::default()), Errno::EINVAL)?;
+    // Who stands by may read it.
+    let config = fresh.ioctl(CONFIG, &mut Config::default());
+    refused("CONFIG without room, of a fresh file", config, Errno::ENOSPC)?;
     refused("DEVICE", fresh.ioctl(DEVICE, &mut DeviceInfo::default()), Errno::EINVAL)?;
     refused("ACTIVE_URL", fresh.ioctl(ACTIVE_URL, &mut ActiveUrl::default()), Errno::EINVAL)?;
     refused("JOIN without a session", Control::join(1, 0).map(drop), Errno::ESTALE)?;
