@@ -56,6 +56,9 @@ const HOST_SPEED: [&str; 8] = [
     "systemd-udevd",
 ];
 
+/// What other drivers say when they are loaded, of how the kernel was built.
+const OTHERS: [&str; 1] = ["device-mapper: core: CONFIG_IMA_DISABLE_HTABLE is disabled"];
+
 /// A record of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
@@ -83,7 +86,9 @@ impl Record {
         if !FACILITIES.contains(&self.facility) || text.starts_with("srb:") {
             return false;
         }
-        if HOST_SPEED.iter().any(|sign| text.contains(sign)) {
+        if HOST_SPEED.iter().any(|sign| text.contains(sign))
+            || OTHERS.iter().any(|start| text.starts_with(start))
+        {
             return false;
         }
         self.level <= WARNING || SIGNS.iter().any(|sign| text.contains(sign))
@@ -164,5 +169,7 @@ mod tests {
         assert!(!finding("28,1,1,-;udevd says something"));
         assert!(!finding("6,1,1,-;EXT4-fs (disk1): mounted filesystem"));
         assert!(!finding("4,1,1,-;hrtimer: interrupt took 4000000 ns"));
+        assert!(!finding("4,1,1,-;device-mapper: core: CONFIG_IMA_DISABLE_HTABLE is disabled."));
+        assert!(finding("4,1,1,-;device-mapper: table: 253:0: adding target device failed"));
     }
 }
