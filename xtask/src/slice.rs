@@ -47,12 +47,12 @@ enum What {
 /// crate's own.
 pub(crate) fn take(source: &Path, own: &Path, out: &Path) -> Result<(), Error> {
     let plan = Plan::parse(&fs::read_to_string(own.join("changes"))?)?;
-    let unpacked = tempfile::tempdir()?;
+    let unpacked;
     let source = if source.is_dir() {
         source
     } else {
-        unpack(source, unpacked.path())?;
-        unpacked.path()
+        unpacked = Unpacked::new(source, out.with_extension("unpacked"))?;
+        &unpacked.0
     };
     let version = version(&fs::read_to_string(source.join("Makefile"))?)
         .ok_or("the source's Makefile names no version")?;
@@ -87,19 +87,33 @@ pub(crate) fn take(source: &Path, own: &Path, out: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn unpack(source: &Path, into: &Path) -> Result<(), Error> {
-    let done = Command::new("tar")
-        .arg("-xf")
-        .arg(source)
-        .arg("-C")
-        .arg(into)
-        .args(["--strip-components=1", "--wildcards"])
-        .args(["*/rust", "linux-*/Makefile", "linux-*/COPYING"])
-        .status()?;
-    if done.success() {
-        Ok(())
-    } else {
-        Err(format!("tar: {done}").into())
+/// What is needed of an archive, in a folder that goes when this does.
+struct Unpacked(PathBuf);
+
+impl Unpacked {
+    fn new(source: &Path, folder: PathBuf) -> Result<Self, Error> {
+        fs::create_dir(&folder)?;
+        let unpacked = Self(folder);
+        let done = Command::new("tar")
+            .arg("-xf")
+            .arg(source)
+            .arg("-C")
+            .arg(&unpacked.0)
+            .args(["--strip-components=1", "--wildcards"])
+            .args(["*/rust", "linux-*/Makefile", "linux-*/COPYING"])
+            .status()?;
+        if done.success() {
+            Ok(unpacked)
+        } else {
+            Err(format!("tar: {done}").into())
+        }
+    }
+}
+
+impl Drop for Unpacked {
+    fn drop(&mut self) {
+        // A folder that cannot be removed is in nobody's way.
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
