@@ -12,7 +12,7 @@
 PREFIX=${PREFIX:-/usr/local}
 DESTDIR=${DESTDIR:-}
 BINARIES=${CARGO_TARGET_DIR:-$ROOT/target}/release
-UNITS=(srb-agent.service srb-agent-standby.service)
+UNITS=(agent/srb-agent.service agent/srb-agent-standby.service system/srb-module.service)
 UNIT_DIR=lib/systemd/system
 
 install_programs() {
@@ -25,7 +25,7 @@ install_programs() {
     install -D -m 755 "$BINARIES/srbctl" "$DESTDIR$PREFIX/bin/srbctl"
     install -D -m 755 "$BINARIES/srb-playground" "$DESTDIR$PREFIX/bin/srb-playground"
     for unit in "${UNITS[@]}"; do
-        install -D -m 644 "$ROOT/agent/$unit" "$DESTDIR$PREFIX/$UNIT_DIR/$unit"
+        install -D -m 644 "$ROOT/$unit" "$DESTDIR$PREFIX/$UNIT_DIR/$(basename "$unit")"
     done
     say "installed srb-agent, its units, srbctl and srb-playground below $DESTDIR$PREFIX"
 }
@@ -81,9 +81,11 @@ install_module() {
 }
 
 uninstall() {
-    local module
+    local module unit
     rm -f "$DESTDIR$PREFIX"/{sbin/srb-agent,bin/srbctl,bin/srb-playground}
-    rm -f "${UNITS[@]/#/$DESTDIR$PREFIX/$UNIT_DIR/}"
+    for unit in "${UNITS[@]}"; do
+        rm -f "$DESTDIR$PREFIX/$UNIT_DIR/$(basename "$unit")"
+    done
     for module in "$DESTDIR"/lib/modules/*/extra/srb.ko; do
         [ -e "$module" ] || continue
         rm -f "$module"
