@@ -14,9 +14,11 @@ DESTDIR=${DESTDIR:-}
 BINARIES=${CARGO_TARGET_DIR:-$ROOT/target}/release
 UNITS=(agent/srb-agent.service agent/srb-agent-standby.service system/srb-module.service)
 UNIT_DIR=lib/systemd/system
+GENERATOR=lib/systemd/system-generators/srb-generator
+RULES=lib/udev/rules.d/60-srb.rules
 
 install_programs() {
-    local program unit
+    local program unit file
     for program in srb-agent srbctl srb-playground; do
         [ -x "$BINARIES/$program" ] ||
             die "$BINARIES/$program is missing: run 'make userspace' first."
@@ -27,7 +29,15 @@ install_programs() {
     for unit in "${UNITS[@]}"; do
         install -D -m 644 "$ROOT/$unit" "$DESTDIR$PREFIX/$UNIT_DIR/$(basename "$unit")"
     done
-    say "installed srb-agent, its units, srbctl and srb-playground below $DESTDIR$PREFIX"
+    install -d "$DESTDIR$PREFIX/$(dirname "$GENERATOR")"
+    ln -sf ../../../bin/srbctl "$DESTDIR$PREFIX/$GENERATOR"
+    install -D -m 644 "$ROOT/system/60-srb.rules" "$DESTDIR$PREFIX/$RULES"
+    # Those that somebody has written stay.
+    for file in srb.conf srbtab agent.toml; do
+        [ -e "$DESTDIR/etc/srb/$file" ] ||
+            install -D -m 644 "$ROOT/system/$file" "$DESTDIR/etc/srb/$file"
+    done
+    say "installed srb-agent, srbctl, srb-playground, units and udev rules below $DESTDIR$PREFIX"
 }
 
 # The kernel's configuration of the tree $1 has the option $2.
@@ -83,6 +93,7 @@ install_module() {
 uninstall() {
     local module unit
     rm -f "$DESTDIR$PREFIX"/{sbin/srb-agent,bin/srbctl,bin/srb-playground}
+    rm -f "$DESTDIR$PREFIX"/{"$GENERATOR","$RULES"}
     for unit in "${UNITS[@]}"; do
         rm -f "$DESTDIR$PREFIX/$UNIT_DIR/$(basename "$unit")"
     done
