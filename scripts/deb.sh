@@ -14,11 +14,6 @@ OUT=$ROOT/target/deb
 
 make_tree() { step "deb: Debian $SUITE with debhelper" debian_tree "$SUITE" "$1" "$PACKAGES"; }
 
-make_vendor() {
-    step "crates: fetching what Cargo.lock names" cargo vendor --quiet --locked --versioned-dirs \
-        --manifest-path "$ROOT/Cargo.toml" "$1"
-}
-
 # copy_sources FOLDER: what git has or would take. A file that is the same stays as it is, so that
 # cargo builds only what has changed.
 copy_sources() {
@@ -61,7 +56,7 @@ host_tools mmdebstrap=mmdebstrap unshare=util-linux flock=util-linux git=git
 TREE=deb-$(cd "$ROOT/scripts" && key "$PACKAGES" debian.sh)
 cached "$TREE" make_tree
 TREE=$CACHE/$TREE
-VENDOR=vendor-$(key "$ROOT/Cargo.lock")
+VENDOR=$(vendor_name)
 cached "$VENDOR" make_vendor
 WORK=$CACHE/debs-$(key "$ROOT")
 mkdir -p "$WORK"

@@ -201,6 +201,14 @@ image_name() {
     echo "image-$(cd "$ROOT" && key scripts/image.sh tests/guest/initramfs "$(rootfs_name)" \
         "$kernel")"
 }
+# The crates that Cargo.lock names, for builds without a network.
+vendor_name() {
+    echo "vendor-$(key "$ROOT/Cargo.lock")"
+}
+make_vendor() {
+    step "crates: fetching what Cargo.lock names" cargo vendor --quiet --locked --versioned-dirs \
+        --manifest-path "$ROOT/Cargo.toml" "$1"
+}
 # Where the sdk's cargo builds the programs of this checkout.
 userspace_name() {
     echo "userspace-$(key "$ROOT" "$(sdk_name)")"

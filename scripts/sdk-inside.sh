@@ -7,7 +7,7 @@
 set -eu
 
 # The mount points of the builds; the tree is read-only to them.
-mkdir -p /kernel-packages /src /kernel /out /vendor /target /crate
+mkdir -p /kernel-packages /src /kernel /out /vendor /target
 cd /tmp
 
 # What the meta package $1 stands for today in the archive $2.

@@ -15,6 +15,7 @@ make_slice() {
         slice "$SDK"/kernel-packages/usr/src/linux-source-*.tar.xz "$1/rust"
 }
 
+# As texts: of a file, the key would leave out lines that begin with #, which are attributes in Rust.
 NAME=slice-$(cd "$ROOT" && key "$(cat xtask/src/slice.rs kmod/crate/changes kmod/crate/*.rs)" \
     "$(sdk_name)")
 cached "$NAME" make_slice

@@ -14,11 +14,6 @@ KERNEL=trixie-backports
 # it; SRB_VM_LTO='"thin"' is for those who measure what is shipped. Nobody debugs in the VM.
 PROGRAMS=(--bin srb-agent --bin srbctl --bin srb-playground --bin srb-guest-tests --bin srb-bench)
 
-make_vendor() {
-    step "crates: fetching what Cargo.lock names" cargo vendor --quiet --locked --versioned-dirs \
-        --manifest-path "$ROOT/Cargo.toml" "$1"
-}
-
 sdk_cargo() {
     inside "$SDK" "$ROOT:/src:ro" "$CACHE/$VENDOR:/vendor:ro" "$TARGET:/target" -- sh -c '
         cd /src && export CARGO_TARGET_DIR=/target CARGO_HOME=/target/home CARGO_NET_OFFLINE=true &&
@@ -32,7 +27,7 @@ need_root "building for the VM"
 need_cargo
 "$ROOT/scripts/sdk.sh"
 SDK=$CACHE/$(sdk_name)
-VENDOR=vendor-$(key "$ROOT/Cargo.lock")
+VENDOR=$(vendor_name)
 cached "$VENDOR" make_vendor
 TARGET=$CACHE/$(userspace_name)
 mkdir -p "$TARGET"

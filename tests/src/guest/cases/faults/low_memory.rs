@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use super::{Campaign, Figures, Plan};
 use crate::guest::cases::io::leaks::field;
 use crate::guest::cases::io::{drop_caches, join, leave};
-use crate::guest::process;
 use crate::guest::random::Random;
 use crate::guest::wait::wait_for;
 use crate::guest::{Machine, TestResult};
@@ -48,8 +47,6 @@ struct Taken;
 
 impl Taken {
     fn leave(kib: i64) -> TestResult<Self> {
-        // A test of LVM's leaves it, locked in memory and exempt from the OOM killer.
-        process::kill_all(&["dmeventd"])?;
         fs::write("/proc/sys/vm/drop_caches", "3")?;
         let spare = field("/proc/meminfo", "MemAvailable")?.saturating_sub(kib);
         let page_kib = field("/proc/meminfo", "Hugepagesize")?;

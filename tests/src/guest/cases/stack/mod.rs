@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::faults::{Counts, Load};
 use super::io::{drop_caches, leave, verified, FIO};
+use crate::guest::process;
 use crate::guest::random::Random;
 use crate::guest::udev::settle;
 use crate::guest::{Case, Device, Machine, Mount, TestResult};
@@ -118,6 +119,7 @@ fn lvm_stripes_mirrors_grows_and_takes_snapshots() -> TestResult {
     let job = verified(Path::new("/dev/group1/mirror"), "randwrite", "16k");
     assert_eq!(job.option("size", "16M").run(FIO)?.errors, 0);
     machine.sh("vgremove -q -f group1 && pvremove -q /dev/disk1 /dev/disk2")?;
+    process::kill_all(&["dmeventd"])?;
     settle()?;
     devices.into_iter().try_for_each(leave)
 }
