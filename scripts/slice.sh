@@ -15,7 +15,7 @@ make_slice() {
         slice "$SDK"/kernel-packages/usr/src/linux-source-*.tar.xz "$1/rust"
 }
 
-# As texts: of a file, the key would leave out lines that begin with #, which are attributes in Rust.
+# As text: of a file, the key leaves out lines that begin with #, and in Rust those are attributes.
 NAME=slice-$(cd "$ROOT" && key "$(cat xtask/src/slice.rs kmod/crate/changes kmod/crate/*.rs)" \
     "$(sdk_name)")
 cached "$NAME" make_slice

@@ -8,8 +8,8 @@ use super::process::{self, kill_all, tasks};
 use super::wait::wait_until;
 use super::{machine, sysfs, TestResult};
 
-/// The programs that belong to a test, or that its tools start: LVM's daemon stays, locked in memory
-/// and exempt from the OOM killer.
+/// The programs that belong to a test, or that its tools start: LVM's daemon stays, locked in
+/// memory and exempt from the OOM killer.
 const PROGRAMS: [&str; 5] = ["srb-agent", "srb-playground", "srbctl", "fio", "dmeventd"];
 /// How long rmmod may take.
 const UNLOAD: Duration = Duration::from_secs(20);
