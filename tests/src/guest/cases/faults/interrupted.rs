@@ -36,6 +36,7 @@ pub(super) const CAMPAIGN: Campaign = Campaign {
     full: 200,
     bound: Duration::from_secs(3600),
     memory_mib: 1024,
+    missing: || None,
     fails_requests: true,
     allowed: &[],
 };

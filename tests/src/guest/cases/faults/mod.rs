@@ -62,8 +62,10 @@ struct Campaign {
     full: u64,
     /// How long the full form may take.
     bound: Duration,
-    /// Memory of the VM for the full form, in MiB.
+    /// Memory of the VM in which it runs alone, in MiB.
     memory_mib: u64,
+    /// What it misses in the machine, if it does.
+    missing: fn() -> Option<String>,
     /// Whether it is meant to make requests fail, which the kernel logs.
     fails_requests: bool,
     /// What else it makes the kernel log.
@@ -139,7 +141,8 @@ impl Campaign {
         let Settings { full, rounds } = settings;
         let size = rounds.unwrap_or(if full { self.full } else { self.short });
         let plan = Plan { seed: Random::fresh_seed(), size };
-        let mut case = Case::new(&format!("faults::{}", self.name), move || self.execute(&plan));
+        let case = Case::new(&format!("faults::{}", self.name), move || self.execute(&plan));
+        let mut case = case.needs(self.missing);
         if full || rounds.is_some() {
             case = case.bound(self.bound);
         }
