@@ -522,7 +522,7 @@ impl Control {
             // The agent may use the whole window for its reply.
             let backed = link
                 .memory
-                .back(tag, CONTROL.window_bytes as usize, GFP_KERNEL)
+                .back(tag, CONTROL.window_bytes as usize)
                 .and_then(|()| link.memory.write_window(tag, &pending.request.payload));
             if let Err(error) = backed {
                 pending.finish(Err(error));

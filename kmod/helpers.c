@@ -4,6 +4,8 @@
 #include <linux/bottom_half.h>
 #include <linux/capability.h>
 #include <linux/device.h>
+#include <linux/gfp.h>
+#include <linux/mm.h>
 #include <linux/pm.h>
 #include <linux/pm_domain.h>
 #include <linux/processor.h>
@@ -175,6 +177,39 @@ void srb_watch_sleep(struct device *dev, int (*sleep)(struct device *),
 	device_lock(dev);
 	dev_pm_domain_set(dev, &domain);
 	device_unlock(dev);
+}
+
+struct page *srb_page(bool waits);
+bool srb_page_is_alone(struct page *page);
+
+/*
+ * A page of zeros. Who cannot wait may be writing pages out for want of memory, with the right to
+ * the last of it: that is left to those who need it for the writing to end, the agent's sockets.
+ */
+struct page *srb_page(bool waits)
+{
+	gfp_t gfp = waits ? GFP_KERNEL : GFP_NOWAIT | __GFP_NOMEMALLOC;
+
+	return alloc_page(gfp | __GFP_ZERO | __GFP_NOWARN);
+}
+
+/* Whether nobody but the caller holds a page; if it is mapped nowhere, that stays so. */
+bool srb_page_is_alone(struct page *page)
+{
+	return page_count(page) == 1;
+}
+
+void *srb_page_memory(struct page *page);
+struct page *srb_page_of(const void *memory);
+
+void *srb_page_memory(struct page *page)
+{
+	return page_address(page);
+}
+
+struct page *srb_page_of(const void *memory)
+{
+	return virt_to_page(memory);
 }
 
 void srb_copy(void *to, const void *from, size_t len);

@@ -27,7 +27,9 @@
 use crate::{
     atomic::SharedWord,
     ffi::{
-        mm::{copy_from_page, copy_to_page, vmalloc_page, AddressSpace, RawPage, SharedPage},
+        mm::{
+            copy_from_page, copy_to_page, vmalloc_page, AddressSpace, Patience, RawPage, SharedPage,
+        },
         noio::NoIoGuard,
         request::Request,
     },
@@ -40,7 +42,7 @@ use crate::{
 };
 use core::{mem::offset_of, ops::DerefMut};
 use kernel::{
-    alloc::{allocator::Vmalloc, flags::__GFP_NOWARN, Flags},
+    alloc::{allocator::Vmalloc, flags::__GFP_NOWARN},
     new_mutex,
     prelude::*,
     sync::{
@@ -73,6 +75,11 @@ impl PageTable {
         bytes.div_ceil(PAGE_BYTES).checked_sub(1).is_none_or(|last| self.page(last).is_some())
     }
 
+    /// How many of the first `count` pages are not there.
+    fn missing(&self, count: usize) -> usize {
+        self.0.iter().take(count).filter(|slot| slot.load(Relaxed).is_null()).count()
+    }
+
     /// Walks `len` bytes from `start`, calling `f` with page, offset in it, count, and how many
     /// bytes came before; EIO if a page lacks.
     fn walk(
@@ -93,8 +100,25 @@ impl PageTable {
     }
 }
 
-/// A tag's window: null, or the table of its pages.
+/// A tag's window: null, or the table of its pages, in a page of its own.
 struct Window(Atomic<*mut PageTable>);
+
+/// Where a window's pages come from.
+enum Supply {
+    /// For data: from what all windows together may have.
+    Windows(pressure::Pages),
+    /// For commands, which may wait: from the kernel.
+    Free,
+}
+
+impl Supply {
+    fn take(&mut self) -> Result<SharedPage> {
+        match self {
+            Self::Windows(pages) => pages.take(),
+            Self::Free => SharedPage::new(Patience::Waits),
+        }
+    }
+}
 
 /// See the module's documentation.
 pub(crate) struct Memory {
@@ -237,34 +261,35 @@ impl Memory {
     /// Sees to it that the first `bytes` of a tag's window have pages. Called by the holder of the
     /// tag.
     ///
-    /// ENOMEM: `flags` did not let the allocator find one; what was allocated stays for the next
-    /// try.
-    pub(crate) fn back(&self, tag: usize, bytes: usize, flags: Flags) -> Result {
+    /// ENOMEM: there are none now; what was found stays for the next try. Only that of a command
+    /// waits for memory.
+    pub(crate) fn back(&self, tag: usize, bytes: usize) -> Result {
         let geometry = self.geometry.ok_or(EINVAL)?;
         if bytes > geometry.window_bytes as usize {
             return Err(EINVAL);
         }
         let window = self.windows.get(tag).ok_or(EINVAL)?;
-        let mut table = window.0.load(Relaxed);
-        if table.is_null() {
-            table = KBox::into_raw(KBox::<PageTable>::init(pin_init::init_zeroed(), flags)?);
+        let wanted = bytes.div_ceil(PAGE_BYTES);
+        let missing = match self.table(tag) {
+            Some(table) if table.has(bytes) => return Ok(()),
+            Some(table) => table.missing(wanted),
+            None => wanted.wrapping_add(1),
+        };
+        let mut supply = match self.mapping {
+            Mapping::Channel { .. } => Supply::Windows(pressure::Pages::of(missing)?),
+            _ => Supply::Free,
+        };
+        if window.0.load(Relaxed).is_null() {
+            let table = supply.take()?.into_memory::<PageTable>();
             // ORDERING: release, pairs with the acquire in `table`: faults see zeros, not what
             // was there before.
             window.0.store(table, Release);
         }
-        // SAFETY: The table lives until `release_windows`, which needs the tag to be free.
-        let table = unsafe { &*table };
-        if table.has(bytes) {
-            return Ok(());
-        }
-        for slot in table.0.iter().take(bytes.div_ceil(PAGE_BYTES)) {
+        let table = self.table(tag).ok_or(EIO)?;
+        for slot in table.0.iter().take(wanted) {
             if slot.load(Relaxed).is_null() {
-                let page = match self.mapping {
-                    Mapping::Channel { .. } => pressure::page(flags)?,
-                    _ => SharedPage::new(flags)?,
-                };
                 // ORDERING: release, as above.
-                slot.store(page.into_raw(), Release);
+                slot.store(supply.take()?.into_raw(), Release);
             }
         }
         Ok(())
@@ -406,26 +431,27 @@ impl Memory {
         }
     }
 
+    /// The window is mapped nowhere, and nothing maps it any more.
     fn free_window(&self, window: &Window) -> usize {
         let table = window.0.xchg(core::ptr::null_mut(), Full);
-        if table.is_null() {
-            return 0;
-        }
-        // SAFETY: From `KBox::into_raw` in `back`, taken out once by the exchange.
-        let table = unsafe { KBox::from_raw(table) };
-        let mut pages = 0usize;
-        for slot in table.0.iter() {
-            let page = slot.load(Relaxed);
-            if !page.is_null() {
-                // SAFETY: From `into_raw` in `back`; the table is ours alone.
-                unsafe { SharedPage::drop_raw(page) };
-                pages = pages.wrapping_add(1);
+        // SAFETY: Tables come from `back`, and this one is ours alone since the exchange.
+        let Some(pages) = (unsafe { table.as_ref() }) else { return 0 };
+        let mut count = 0usize;
+        let mut free = |page: Option<SharedPage>| {
+            let Some(page) = page else { return };
+            count = count.wrapping_add(1);
+            match self.mapping {
+                Mapping::Channel { .. } => pressure::give_back(page),
+                _ => drop(page),
             }
+        };
+        for slot in &pages.0 {
+            // SAFETY: From `into_raw` in `back`; the table is ours alone, and goes below.
+            free(unsafe { SharedPage::from_raw(slot.load(Relaxed)) });
         }
-        if matches!(self.mapping, Mapping::Channel { .. }) {
-            pressure::freed(pages);
-        }
-        pages
+        // SAFETY: From `into_memory` in `back`, taken out once by the exchange.
+        free(unsafe { SharedPage::from_memory(table) });
+        count
     }
 
     /// Whether a window has pages.

@@ -2,17 +2,27 @@
 //! The pages of windows when memory is short: no more than a share of the machine's, a reserve for
 //! when the kernel has none to give at once, and windows that nobody uses are given up.
 //!
-//! Before: [`crate::memory`] wants a page for a window, in `queue_rq`, which must not wait. After:
-//! a page, or ENOMEM and a [`Trimmer`] on its way; the block layer tries again soon. A request that
+//! Before: [`crate::memory`] wants pages for a window, in `queue_rq`, which must not wait. After:
+//! pages, or ENOMEM and a [`Trimmer`] on its way; the block layer tries again soon. A request that
 //! is turned away keeps nothing from others: the window of an unused tag can always be taken, so
 //! pages come free as long as requests are completed.
+//!
+//! # How requests get through without memory
+//! Where pages are written out for want of memory, the kernel lets the writer have its last pages.
+//! Windows take none of those: the agent's sockets need them. They come from the reserve, which has
+//! all that the largest request needs, the table of its window included, promises a request
+//! the whole of what it lacks or nothing, and is the first to get the pages that windows give up.
 
 use crate::{
-    ffi::{mm::SharedPage, system, work},
+    ffi::{
+        mm::{Patience, SharedPage},
+        system, work,
+    },
+    proto::layout::DATA,
     registry,
 };
 use kernel::{
-    alloc::{flags::__GFP_NOWARN, flags::GFP_NOWAIT, Flags},
+    alloc::flags::GFP_NOWAIT,
     impl_has_work, new_work,
     prelude::*,
     sync::{
@@ -26,8 +36,8 @@ use kernel::{
 const SHARE: usize = 8;
 /// Pages that they may take in any case.
 const LEAST_BUDGET: usize = 2048;
-/// Pages kept for when the kernel has none: the largest request.
-const RESERVE_PAGES: usize = 256;
+/// Pages kept for when the kernel has none: the largest request's, and one for their table.
+const RESERVE_PAGES: usize = DATA.window_pages() + 1;
 /// Pages that one round of trimming frees at most.
 const TRIM_PAGES: usize = 1024;
 
@@ -37,7 +47,14 @@ static TRIMMER: work::Place<Trimmer> = work::Place::empty();
 
 global_lock! {
     // SAFETY: `init` runs before anything else of the module.
-    unsafe(uninit) static RESERVE: SpinLock<KVec<SharedPage>> = KVec::new();
+    unsafe(uninit) static RESERVE: SpinLock<Stock> = Stock { pages: KVec::new(), promised: 0 };
+}
+
+/// What the reserve has.
+struct Stock {
+    pages: KVec<SharedPage>,
+    /// How many of them are somebody's already.
+    promised: usize,
 }
 
 /// Frees windows that nobody uses.
@@ -83,9 +100,9 @@ impl Reserve {
         BUDGET.store((system::total_pages() / SHARE).max(LEAST_BUDGET), Relaxed);
         let mut pages = KVec::with_capacity(RESERVE_PAGES, GFP_KERNEL)?;
         for _ in 0..RESERVE_PAGES {
-            pages.push(SharedPage::new(GFP_KERNEL)?, GFP_KERNEL)?;
+            pages.push(SharedPage::new(Patience::Waits)?, GFP_KERNEL)?;
         }
-        let empty = core::mem::replace(&mut *RESERVE.lock(), pages);
+        let empty = core::mem::replace(&mut RESERVE.lock().pages, pages);
         drop(empty);
         // From here on its drop frees what there is, also if something below fails.
         let reserve = Self(());
@@ -102,31 +119,98 @@ impl Drop for Reserve {
         if let Some(trimmer) = TRIMMER.take() {
             work::cancel(&trimmer);
         }
-        let pages = core::mem::replace(&mut *RESERVE.lock(), KVec::new());
+        let pages = core::mem::replace(&mut RESERVE.lock().pages, KVec::new());
         drop(pages);
     }
 }
 
-/// A page for a window; [`freed`] is told when it goes. ENOMEM: not now, but soon.
-pub(crate) fn page(flags: Flags) -> Result<SharedPage> {
-    if USED.fetch_add(1, Relaxed) < BUDGET.load(Relaxed) {
-        if let Ok(page) = SharedPage::new(flags) {
-            return Ok(page);
-        }
-        let reserved = RESERVE.lock().pop();
-        if let Some(page) = reserved {
-            trim();
-            return Ok(page);
-        }
-    }
-    USED.fetch_sub(1, Relaxed);
-    trim();
-    Err(ENOMEM)
+/// Pages for one window, as many as it needs, out of what all windows may have. Those that are not
+/// taken count no more when it is dropped.
+pub(crate) struct Pages {
+    left: usize,
+    /// The kernel had none: all that are left come from the reserve, which has promised them.
+    promised: bool,
 }
 
-/// Notes that pages of windows were freed.
-pub(crate) fn freed(pages: usize) {
-    USED.fetch_sub(pages, Full);
+impl Pages {
+    /// So many pages. ENOMEM: not now, but soon.
+    pub(crate) fn of(count: usize) -> Result<Self> {
+        let pages = Self { left: count, promised: false };
+        if USED.fetch_add(count, Relaxed).wrapping_add(count) > BUDGET.load(Relaxed) {
+            // The drop takes back what was added.
+            trim();
+            return Err(ENOMEM);
+        }
+        Ok(pages)
+    }
+
+    /// The next one; [`give_back`] is told when it goes. ENOMEM: as above.
+    pub(crate) fn take(&mut self) -> Result<SharedPage> {
+        if self.left == 0 {
+            return Err(EIO);
+        }
+        let page = match self.promised {
+            false => SharedPage::new(Patience::Hurries).or_else(|_| self.take_reserved()),
+            true => self.take_reserved(),
+        }?;
+        self.left = self.left.saturating_sub(1);
+        Ok(page)
+    }
+
+    fn take_reserved(&mut self) -> Result<SharedPage> {
+        let had_promise = self.promised;
+        let page = {
+            let mut reserve = RESERVE.lock();
+            let free = reserve.pages.len().saturating_sub(reserve.promised);
+            // All or none: of two that each took a part neither could go on.
+            if !self.promised && free >= self.left {
+                self.promised = true;
+                reserve.promised = reserve.promised.saturating_add(self.left);
+            }
+            let page = if self.promised { reserve.pages.pop() } else { None };
+            if page.is_some() {
+                reserve.promised = reserve.promised.saturating_sub(1);
+            }
+            page
+        };
+        if !had_promise {
+            // It is to be full again soon.
+            trim();
+        }
+        page.ok_or(ENOMEM)
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        USED.fetch_sub(self.left, Full);
+        if self.promised && self.left > 0 {
+            let mut reserve = RESERVE.lock();
+            reserve.promised = reserve.promised.saturating_sub(self.left);
+        }
+    }
+}
+
+/// Takes a window's page back, for the reserve first. It is mapped nowhere any more.
+pub(crate) fn give_back(page: SharedPage) {
+    USED.fetch_sub(1, Full);
+    if !has_room(&RESERVE.lock()) {
+        return;
+    }
+    if let Some(page) = page.renewed() {
+        put(page);
+    }
+}
+
+fn has_room(reserve: &Stock) -> bool {
+    reserve.pages.len() < RESERVE_PAGES
+}
+
+/// Adds a page to the reserve, if it has room. Returns whether there is room for more.
+fn put(page: SharedPage) -> bool {
+    let mut reserve = RESERVE.lock();
+    // It was made with this capacity; a page that does not fit is freed.
+    has_room(&reserve) && reserve.pages.push(page, GFP_NOWAIT).is_ok() && has_room(&reserve)
 }
 
 fn trim() {
@@ -137,12 +221,10 @@ fn trim() {
 }
 
 fn refill() {
-    // Waiting for memory here could be waiting for this module.
-    while RESERVE.lock().len() < RESERVE_PAGES {
-        let Ok(page) = SharedPage::new(GFP_NOWAIT | __GFP_NOWARN) else { return };
-        // It was made with this capacity, and another page may only have been taken.
-        if RESERVE.lock().push(page, GFP_NOWAIT).is_err() {
-            return;
-        }
+    let mut room = has_room(&RESERVE.lock());
+    while room {
+        // Waiting for memory here could be waiting for this module.
+        let Ok(page) = SharedPage::new(Patience::Hurries) else { return };
+        room = put(page);
     }
 }

@@ -22,11 +22,7 @@ use crate::{
         ring,
     },
 };
-use kernel::{
-    alloc::flags::{__GFP_NOWARN, GFP_ATOMIC},
-    prelude::*,
-    sync::Arc,
-};
+use kernel::{prelude::*, sync::Arc};
 
 /// The ring that the agent takes submissions from.
 type Submissions<'a> = ring::Shared<'a, SharedWord, SUBMISSION_WORDS>;
@@ -34,7 +30,7 @@ type Submissions<'a> = ring::Shared<'a, SharedWord, SUBMISSION_WORDS>;
 /// Gives a request's window its pages, and a write's data to it. Called by the holder of its tag.
 fn prepare(memory: &Memory, request: &Request) -> Result {
     let tag = request.tag();
-    memory.back(tag, request.bytes(), GFP_ATOMIC | __GFP_NOWARN)?;
+    memory.back(tag, request.bytes())?;
     match request.direction() {
         Some(Direction::Write) => memory.fill_from(tag, request),
         _ => Ok(()),

@@ -5,10 +5,9 @@ use super::Descriptor;
 use crate::memory::View;
 use core::ptr::NonNull;
 use kernel::{
-    alloc::Flags,
     bindings,
     mm::virt::{flags, VmaMixedMap, VmaNew},
-    page::{BorrowedPage, Page},
+    page::BorrowedPage,
     prelude::*,
     sync::Arc,
 };
@@ -28,34 +27,100 @@ pub(super) fn with_page<R>(page: *mut bindings::page, f: impl FnOnce(*mut u8) ->
     result
 }
 
+#[expect(improper_ctypes, reason = "a page is passed by pointer, its layout is the bindings'")]
 extern "C" {
     /// `helpers.c`: copies bytes that others may change at the same time.
     fn srb_copy(to: *mut c_void, from: *const c_void, len: usize);
+    /// `helpers.c`: a page of zeros; null if there is none.
+    fn srb_page(waits: bool) -> *mut bindings::page;
+    /// `helpers.c`: whether only the caller holds a page.
+    fn srb_page_is_alone(page: *mut bindings::page) -> bool;
+    /// `helpers.c`: where the kernel sees a page.
+    fn srb_page_memory(page: *mut bindings::page) -> *mut c_void;
+    /// `helpers.c`: the page that the kernel sees there.
+    fn srb_page_of(memory: *const c_void) -> *mut bindings::page;
 }
 
-/// A zeroed page that may be mapped into the agent; dropping gives up this reference to it.
-pub(crate) struct SharedPage(Page);
+/// Whether an allocation may wait for memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// It may.
+    Waits,
+    /// It fails if there is none at once, and leaves the kernel's last reserves alone.
+    Hurries,
+}
+
+/// A page that may be mapped into the agent; dropping gives up this reference to it.
+///
+/// # Invariants
+/// The pointer is to a page that one reference is held to, and that the kernel can always address.
+pub(crate) struct SharedPage(NonNull<bindings::page>);
+
+// SAFETY: A page belongs to no thread.
+unsafe impl Send for SharedPage {}
 
 impl SharedPage {
     /// Allocates a page of zeros: nothing that lay in the memory before may reach the agent.
-    pub(crate) fn new(flags: Flags) -> Result<Self> {
-        Ok(Self(Page::alloc_page(flags | __GFP_ZERO)?))
+    pub(crate) fn new(patience: Patience) -> Result<Self> {
+        // SAFETY: Process context, or no wait.
+        let page = unsafe { srb_page(patience == Patience::Waits) };
+        // INVARIANT: A new page, not of high memory.
+        NonNull::new(page).map(Self).ok_or(ENOMEM)
+    }
+
+    /// Makes a page new that was used, if nobody else has it: what was pinned on behalf of an agent
+    /// may still be read and written by whoever pinned it. It is mapped nowhere any more.
+    pub(crate) fn renewed(self) -> Option<Self> {
+        // SAFETY: A live page.
+        if !unsafe { srb_page_is_alone(self.0.as_ptr()) } {
+            return None;
+        }
+        // SAFETY: A page's memory, which nobody else has.
+        with_page(self.0.as_ptr(), |base| unsafe { base.write_bytes(0, bindings::PAGE_SIZE) });
+        Some(self)
     }
 
     /// Gives the page up as a pointer, to be kept in an atomic.
-    pub(crate) fn into_raw(self) -> *mut bindings::page {
+    pub(crate) fn into_raw(self) -> RawPage {
         let page = self.0.as_ptr();
         core::mem::forget(self);
         page
     }
 
-    /// Takes back what [`Self::into_raw`] gave.
+    /// Takes back what [`Self::into_raw`] gave; `None` for null.
     ///
     /// # Safety
     /// The pointer comes from there, and is taken back once.
-    pub(crate) unsafe fn drop_raw(page: *mut bindings::page) {
-        // SAFETY: One reference to the page is ours to give up, by the contract.
-        unsafe { bindings::__free_pages(page, 0) };
+    pub(crate) unsafe fn from_raw(page: RawPage) -> Option<Self> {
+        // INVARIANT: The contract.
+        NonNull::new(page).map(Self)
+    }
+
+    /// Gives the page up as its memory: for the module itself, never to be mapped.
+    pub(crate) fn into_memory<T: pin_init::Zeroable>(self) -> *mut T {
+        const { assert!(size_of::<T>() <= bindings::PAGE_SIZE, "a page has no room for it") };
+        // SAFETY: A live page that is always addressable.
+        unsafe { srb_page_memory(self.into_raw()) }.cast()
+    }
+
+    /// Takes back what [`Self::into_memory`] gave; `None` for null.
+    ///
+    /// # Safety
+    /// The pointer comes from there, and is taken back once.
+    pub(crate) unsafe fn from_memory<T>(memory: *mut T) -> Option<Self> {
+        if memory.is_null() {
+            return None;
+        }
+        // INVARIANT: The contract.
+        // SAFETY: The memory of a live page.
+        NonNull::new(unsafe { srb_page_of(memory.cast_const().cast()) }).map(Self)
+    }
+}
+
+impl Drop for SharedPage {
+    fn drop(&mut self) {
+        // SAFETY: The reference that the invariant speaks of.
+        unsafe { bindings::__free_pages(self.0.as_ptr(), 0) };
     }
 }
 
