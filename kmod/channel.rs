@@ -18,8 +18,8 @@
 //! - A slot's generation changes with each submission, so that a completion fits at most once.
 //!
 //! # Lock order
-//! `state` is taken in process context, with nothing but [`crate::session::Worker`]'s gate below
-//! it.
+//! `state` is taken in process context, with nothing but the wait queue of a worker
+//! ([`crate::session::Worker`]) below it.
 
 use crate::{
     device::Fate,

@@ -9,7 +9,8 @@ use crate::{
     ffi::{
         errors::{EPROTO, ESHUTDOWN, ESTALE},
         mm::{AddressSpace, NewMapping},
-        system::{self, Waiting},
+        system,
+        wait::Waiting,
     },
     log, params,
     proto::{
@@ -175,10 +176,16 @@ impl Handle {
     pub(crate) fn poll(&self, waiting: Waiting<'_>) -> Result<bool> {
         if self.role.as_ref().is_none() {
             self.stand_by();
-            return Ok(session::poll_vacancy(waiting));
+            if let Some(vacancy) = session::vacancy() {
+                // SAFETY: The module has it until its exit, and each file holds the module.
+                unsafe { waiting.on(vacancy.wakeup()) };
+            }
+            return Ok(session::is_vacant());
         }
         let (session, number) = self.worker()?;
-        session.poll(number, waiting)
+        // SAFETY: The session's, which is this file's until its release.
+        unsafe { waiting.on(session.wakeup(number)?) };
+        session.poll(number)
     }
 
     /// ioctl(2).

@@ -8,12 +8,14 @@
 #include <linux/mm.h>
 #include <linux/pm.h>
 #include <linux/pm_domain.h>
+#include <linux/poll.h>
 #include <linux/processor.h>
 #include <linux/sched.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/stat.h>
 #include <linux/string.h>
+#include <linux/wait.h>
 
 void srb_set_bit(unsigned int bit, u64 *word);
 
@@ -159,6 +161,26 @@ void srb_nap(long jiffies)
 {
 	__set_current_state(TASK_UNINTERRUPTIBLE | TASK_FREEZABLE_UNSAFE);
 	schedule_timeout(jiffies);
+}
+
+void srb_wait_init(struct wait_queue_head *queue);
+void srb_wait_end(struct wait_queue_head *queue);
+void srb_wait_poll(struct file *file, struct wait_queue_head *queue, poll_table *table);
+
+void srb_wait_init(struct wait_queue_head *queue)
+{
+	init_waitqueue_head(queue);
+}
+
+/* Those who waited have left before: kmod/ffi/wait.rs says why. */
+void srb_wait_end(struct wait_queue_head *queue)
+{
+	WARN_ON_ONCE(waitqueue_active(queue));
+}
+
+void srb_wait_poll(struct file *file, struct wait_queue_head *queue, poll_table *table)
+{
+	poll_wait(file, queue, table);
 }
 
 void srb_watch_sleep(struct device *dev, int (*sleep)(struct device *),

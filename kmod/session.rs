@@ -7,7 +7,7 @@
 //! so that each sees every device linked to the session that is there, and none to one that is not.
 //!
 //! # Lock order
-//! `LIFECYCLE` → registry → channel state → a worker's gate. Nobody waits for an agent while
+//! `LIFECYCLE` → registry → channel state → a worker's wait queue. Nobody waits for an agent while
 //! holding any of them.
 
 use crate::{
@@ -15,11 +15,7 @@ use crate::{
     control,
     device::Device,
     ffi::{
-        errors::ESHUTDOWN,
-        mm::AddressSpace,
-        noio::recovery_mutex,
-        system::{self, Waiting},
-        work,
+        errors::ESHUTDOWN, mm::AddressSpace, noio::recovery_mutex, system, wait::WaitQueue, work,
     },
     housekeeping, log,
     memory::Memory,
@@ -32,11 +28,10 @@ use crate::{
 };
 use kernel::{
     alloc::{allocator::KVmalloc, flags::__GFP_NOWARN},
-    impl_has_work, new_poll_condvar, new_spinlock, new_work,
+    impl_has_work, new_spinlock, new_work,
     prelude::*,
     sync::{
         atomic::{Acquire, Atomic, Full, Relaxed, Release},
-        poll::PollCondVar,
         Arc, SpinLock,
     },
     time::{Instant, Monotonic},
@@ -61,11 +56,8 @@ pub(crate) struct Worker {
     number: u32,
     memory: Arc<Memory>,
     joined: Atomic<bool>,
-    /// Orders a waker after a sleeper's last look; see [`Session::enter`].
     #[pin]
-    gate: SpinLock<()>,
-    #[pin]
-    wakeup: PollCondVar,
+    wakeup: WaitQueue,
     /// The channels it serves, by device.
     #[pin]
     channels: SpinLock<Vec<Option<Arc<Channel>>, KVmalloc>>,
@@ -83,8 +75,7 @@ impl Worker {
                 number,
                 memory,
                 joined: Atomic::new(false),
-                gate <- new_spinlock!((), "srb::worker_gate"),
-                wakeup <- new_poll_condvar!("srb::worker"),
+                wakeup <- WaitQueue::new(),
                 channels <- new_spinlock!(channels, "srb::worker_channels"),
             }),
             GFP_KERNEL,
@@ -96,14 +87,9 @@ impl Worker {
         if let (Some(set), Some(sleeper)) = (self.memory.submit_set(), self.memory.sleeper()) {
             set.insert(index);
             if sleeper.must_wake() {
-                self.wake();
+                self.wakeup.wake_all();
             }
         }
-    }
-
-    fn wake(&self) {
-        drop(self.gate.lock());
-        self.wakeup.notify_all();
     }
 
     /// Whether its thread has said that it sleeps, and nobody has woken it since.
@@ -273,8 +259,8 @@ impl Session {
         self.workers.iter().map(|worker| &**worker).find(|worker| worker.number == number)
     }
 
-    /// Tells a data worker that a device's channel has submissions. No lock but the worker's gate
-    /// is taken.
+    /// Tells a data worker that a device's channel has submissions. No lock is taken but that of the
+    /// worker's wait queue.
     pub(crate) fn announce(&self, queue: u32, device: usize) {
         if let Some(worker) = self.workers.get(queue as usize) {
             worker.announce(device);
@@ -321,13 +307,8 @@ impl Session {
         let must_return = || worker.has_work() || is_woken() || self.has_ended();
         system::spin(how.poll_usecs, must_return);
         if how.wait {
-            // A waker makes work, clears the mark of who sleeps, passes the gate, and notifies; so
-            // either this look, under the gate, sees what it did, or the sleeper is on the wait
-            // queue when the notification comes. It sleeps once at most.
-            let mut gate = worker.gate.lock();
-            if !must_return() && worker.wakeup.wait_interruptible(&mut gate) {
-                return Err(EINTR);
-            }
+            // A waker makes work, clears the mark of who sleeps, and wakes.
+            worker.wakeup.sleep_unless(must_return)?;
         }
         if self.has_ended() {
             return Err(ESHUTDOWN);
@@ -362,13 +343,17 @@ impl Session {
     /// For poll(2): whether a worker's thread has something to do, or was woken. The latter without
     /// the former happens when the agent took the work before a slow producer came to wake: the
     /// thread must then mark itself as asleep again before it sleeps, or nobody wakes it any more.
-    pub(crate) fn poll(&self, number: u32, waiting: Waiting<'_>) -> Result<bool> {
+    pub(crate) fn poll(&self, number: u32) -> Result<bool> {
         let worker = self.worker(number).ok_or(EINVAL)?;
-        waiting.on(&worker.wakeup);
         if self.has_ended() {
             return Err(ESHUTDOWN);
         }
         Ok(worker.has_work() || !worker.is_asleep())
+    }
+
+    /// Where a worker's thread waits, or who polls its file.
+    pub(crate) fn wakeup(&self, number: u32) -> Result<&WaitQueue> {
+        Ok(&self.worker(number).ok_or(EINVAL)?.wakeup)
     }
 
     /// What lies at an offset of the control device, if this session may map it.
@@ -428,7 +413,7 @@ impl Session {
         for worker in &self.workers {
             worker.channels.lock().iter_mut().for_each(|slot| *slot = None);
             worker.memory.revoke();
-            worker.wake();
+            worker.wakeup.wake_all();
         }
         system::synchronize_rcu_expedited();
         registry::for_each_device(|device| {
@@ -461,9 +446,15 @@ static VACANCY: work::Place<Vacancy> = work::Place::empty();
 
 /// Where agents wait that stand by until there is no other one.
 #[pin_data]
-struct Vacancy {
+pub(crate) struct Vacancy {
     #[pin]
-    wakeup: PollCondVar,
+    wakeup: WaitQueue,
+}
+
+impl Vacancy {
+    pub(crate) fn wakeup(&self) -> &WaitQueue {
+        &self.wakeup
+    }
 }
 
 /// Keeps the place where agents stand by; dropping it takes it away.
@@ -472,10 +463,7 @@ pub(crate) struct Standbys(());
 impl Standbys {
     /// Makes the place. Called once, before there is a control device.
     pub(crate) fn new() -> Result<Self> {
-        VACANCY.fill(Arc::pin_init(
-            pin_init!(Vacancy { wakeup <- new_poll_condvar!("srb::vacancy") }),
-            GFP_KERNEL,
-        )?);
+        VACANCY.fill(Arc::pin_init(pin_init!(Vacancy { wakeup <- WaitQueue::new() }), GFP_KERNEL)?);
         Ok(Self(()))
     }
 }
@@ -486,19 +474,21 @@ impl Drop for Standbys {
     }
 }
 
-/// For poll(2): whether an agent could begin a session now.
-pub(crate) fn poll_vacancy(waiting: Waiting<'_>) -> bool {
-    if let Some(vacancy) = VACANCY.get() {
-        waiting.on(&vacancy.wakeup);
-    }
-    // Whoever changes one of the two announces it afterwards, so that either this look sees the
-    // change or the announcement finds who waits.
+/// The place where agents stand by.
+pub(crate) fn vacancy() -> Option<Arc<Vacancy>> {
+    VACANCY.get()
+}
+
+/// Whether an agent could begin a session now. Asked by who waits at the [`vacancy`]: whoever
+/// changes one of the two announces it afterwards, so that either this look sees the change or the
+/// announcement finds who waits.
+pub(crate) fn is_vacant() -> bool {
     TAKING_OVER.load(Acquire) == 0 && registry::session().is_none()
 }
 
 fn announce_vacancy() {
     if let Some(vacancy) = VACANCY.get() {
-        vacancy.wakeup.notify_all();
+        vacancy.wakeup.wake_all();
     }
 }
 

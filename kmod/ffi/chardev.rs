@@ -6,8 +6,10 @@ use super::{
     compat,
     mm::{AddressSpace, NewMapping},
     power,
-    system::{admin_only, current_is_exiting, Waiting},
-    to_c, Descriptor,
+    system::{admin_only, current_is_exiting},
+    to_c,
+    wait::Waiting,
+    Descriptor,
 };
 use crate::chardev::Handle;
 use kernel::{bindings, error::to_result, prelude::*, types::ForeignOwnable, uaccess::UserPtr};

@@ -16,6 +16,7 @@ mod power;
 pub(crate) mod request;
 pub(crate) mod sysfs;
 pub(crate) mod system;
+pub(crate) mod wait;
 pub(crate) mod work;
 
 pub(crate) use compat::{errors, smp_mb, this_module};

@@ -6,13 +6,9 @@ use core::marker::PhantomData;
 use kernel::{
     bindings,
     error::from_err_ptr,
-    fs::File,
     prelude::*,
     str::CString,
-    sync::{
-        atomic::{Atomic, Relaxed},
-        poll::{PollCondVar, PollTable},
-    },
+    sync::atomic::{Atomic, Relaxed},
     time::{msecs_to_jiffies, Delta, Instant, Jiffies, Monotonic},
 };
 
@@ -197,30 +193,5 @@ pub(crate) fn path_exists(path: &str) -> Result<bool> {
         }
         Err(error) if error == ENOENT || error == ENOTDIR => Ok(false),
         Err(error) => Err(error),
-    }
-}
-
-/// A poll(2) in progress.
-pub(crate) struct Waiting<'a> {
-    file: &'a File,
-    table: PollTable<'a>,
-}
-
-impl<'a> Waiting<'a> {
-    /// # Safety
-    /// Called from a poll callback with its arguments.
-    pub(super) unsafe fn from_raw(
-        file: *mut bindings::file,
-        table: *mut bindings::poll_table,
-    ) -> Self {
-        // SAFETY: The contract.
-        let file = unsafe { File::from_raw_file(file) };
-        // SAFETY: The contract.
-        Self { file, table: unsafe { PollTable::from_raw(table) } }
-    }
-
-    /// Has the caller of poll(2) woken by this.
-    pub(crate) fn on(&self, wakeup: &PollCondVar) {
-        self.table.register_wait(self.file, wakeup);
     }
 }
