@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! One queue of one device: which requests are in flight, and the rings that carry them.
 //!
-//! Before: [`crate::queue`] brings requests from the block layer ([`submit`]). After: the agent's
-//! worker takes them from the submission ring; its ENTER ioctl calls [`Channel::reap`], which ends
+//! Before: the block layer brings requests ([`blk`], [`submit`]). After: the agent's worker takes
+//! them from the submission ring; its ENTER ioctl calls [`Channel::reap`], which ends
 //! them ([`reap`]).
 //!
 //! A channel lives as long as its device. Its [`Link`] lives as long as an agent session: new
@@ -40,6 +40,7 @@ use kernel::{
     sync::{Arc, SpinLock},
 };
 
+mod blk;
 mod reap;
 mod submit;
 
@@ -47,7 +48,7 @@ mod submit;
 const IDLE_ROUNDS: u32 = 10;
 
 /// What became of a request that was to be submitted.
-pub(crate) enum Verdict {
+enum Verdict {
     /// It is in flight.
     Taken,
     /// There is no agent, or the machine is about to sleep; it waits on the requeue list, or is not
@@ -261,7 +262,7 @@ impl Channel {
 
     /// A request has passed its deadline: if the agent has it, the agent is stuck and loses its
     /// session.
-    pub(crate) fn timed_out(&self, request: usize, tag: usize) {
+    fn expire(&self, request: usize, tag: usize) {
         let mut state = self.state.lock();
         let held = state.slot(tag).is_ok_and(|slot| match &slot.used {
             Use::InFlight(sent) => sent.request.address() == request,
@@ -280,12 +281,12 @@ impl Channel {
     }
 
     /// Whether this session's agent serves it.
-    pub(crate) fn is_linked_to(&self, session: u64) -> bool {
+    fn is_linked_to(&self, session: u64) -> bool {
         self.state.lock().is_linked_to(session)
     }
 
     /// Whether an agent serves it, and takes requests.
-    pub(crate) fn is_served(&self) -> bool {
+    fn is_served(&self) -> bool {
         self.state.lock().link.as_ref().is_some_and(|link| !link.takes_nothing())
     }
 

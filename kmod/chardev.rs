@@ -7,9 +7,11 @@
 
 use crate::{
     ffi::{
+        chardev::ControlFile,
         errors::{EPROTO, ESHUTDOWN, ESTALE},
+        machine,
         mm::{AddressSpace, NewMapping},
-        system,
+        process,
         wait::Waiting,
     },
     log, params,
@@ -92,12 +94,84 @@ pub(crate) fn standbys() -> u32 {
     STANDBYS.load(Relaxed)
 }
 
-impl Handle {
-    /// A file that has just been opened.
-    pub(crate) fn new(space: AddressSpace) -> Self {
+impl ControlFile for Handle {
+    fn open(space: AddressSpace) -> Self {
         Self { space, role: SetOnce::new(), stands_by: Atomic::new(false) }
     }
 
+    /// If it is the agent on its way out, others may still hold the file (a forked child), but
+    /// nobody serves it any more.
+    fn flush(&self, exiting: bool) {
+        if let Some(Role::Session(session)) = self.role.as_ref() {
+            if exiting && session.is_caller() {
+                session.end("its process has ended");
+            }
+        }
+    }
+
+    fn release(&self) {
+        self.stand_by_no_more();
+        if let Some(Role::Session(session)) = self.role.as_ref() {
+            session.end("it has closed the control device");
+            if session.is_caller() && !process::current_is_exiting() {
+                process::stays_awake(false);
+            }
+        }
+    }
+
+    fn map(&self, new: NewMapping<'_>) -> Result {
+        let session = self.session()?;
+        if session.has_ended() {
+            return Err(ESHUTDOWN);
+        }
+        let mapping = Mapping::at(new.offset()).ok_or(EINVAL)?;
+        // By another node of the device it would be mapped where `revoke` does not look.
+        if new.bytes() > mapping.bytes() || !session.is_of(self.space) {
+            return Err(EINVAL);
+        }
+        new.serve_from(session.memory_at(mapping)?.view())
+    }
+
+    fn poll(&self, waiting: Waiting<'_>) -> Result<bool> {
+        if self.role.as_ref().is_none() {
+            self.stand_by();
+            if let Some(vacancy) = session::vacancy() {
+                // SAFETY: The module has it until its exit, and each file holds the module.
+                unsafe { waiting.on(vacancy.wakeup()) };
+            }
+            return Ok(session::is_vacant());
+        }
+        let (session, number) = self.worker()?;
+        // SAFETY: The session's, which is this file's until its release.
+        unsafe { waiting.on(session.wakeup(number)?) };
+        session.poll(number)
+    }
+
+    fn ioctl(&self, cmd: u32, arg: u64, at: UserPtr) -> Result<usize> {
+        match cmd {
+            ENTER => {
+                let (session, number) = self.worker()?;
+                // A thread of an agent that stood by is older than the session.
+                process::stays_awake(true);
+                let entered = session.enter(number, Enter::from_bits(arg).ok_or(EINVAL)?);
+                if session.has_ended() {
+                    // Nobody waits for this thread any more.
+                    process::stays_awake(false);
+                }
+                return entered;
+            }
+            HELLO => self.hello(at)?,
+            JOIN => self.join(at)?,
+            CONFIG => self.config(at)?,
+            DEVICE => self.device(at)?,
+            ACTIVE_URL => self.active_url(at)?,
+            _ => return Err(ENOTTY),
+        }
+        Ok(0)
+    }
+}
+
+impl Handle {
     fn stand_by(&self) {
         if !self.stands_by.xchg(true, Full) {
             STANDBYS.fetch_add(1, Relaxed);
@@ -137,81 +211,6 @@ impl Handle {
         }
     }
 
-    /// Some process closes its copy of the file. If it is the agent on its way out, others may
-    /// still hold the file (a forked child), but nobody serves it any more.
-    pub(crate) fn flush(&self, exiting: bool) {
-        if let Some(Role::Session(session)) = self.role.as_ref() {
-            if exiting && session.is_caller() {
-                session.end("its process has ended");
-            }
-        }
-    }
-
-    /// Nobody has the file any more.
-    pub(crate) fn release(&self) {
-        self.stand_by_no_more();
-        if let Some(Role::Session(session)) = self.role.as_ref() {
-            session.end("it has closed the control device");
-            if session.is_caller() && !system::current_is_exiting() {
-                system::stays_awake(false);
-            }
-        }
-    }
-
-    /// mmap(2).
-    pub(crate) fn map(&self, new: NewMapping<'_>) -> Result {
-        let session = self.session()?;
-        if session.has_ended() {
-            return Err(ESHUTDOWN);
-        }
-        let mapping = Mapping::at(new.offset()).ok_or(EINVAL)?;
-        // By another node of the device it would be mapped where `revoke` does not look.
-        if new.bytes() > mapping.bytes() || !session.is_of(self.space) {
-            return Err(EINVAL);
-        }
-        new.serve_from(session.memory_at(mapping)?.view())
-    }
-
-    /// poll(2).
-    pub(crate) fn poll(&self, waiting: Waiting<'_>) -> Result<bool> {
-        if self.role.as_ref().is_none() {
-            self.stand_by();
-            if let Some(vacancy) = session::vacancy() {
-                // SAFETY: The module has it until its exit, and each file holds the module.
-                unsafe { waiting.on(vacancy.wakeup()) };
-            }
-            return Ok(session::is_vacant());
-        }
-        let (session, number) = self.worker()?;
-        // SAFETY: The session's, which is this file's until its release.
-        unsafe { waiting.on(session.wakeup(number)?) };
-        session.poll(number)
-    }
-
-    /// ioctl(2).
-    pub(crate) fn ioctl(&self, cmd: u32, arg: u64, at: UserPtr) -> Result<usize> {
-        match cmd {
-            ENTER => {
-                let (session, number) = self.worker()?;
-                // A thread of an agent that stood by is older than the session.
-                system::stays_awake(true);
-                let entered = session.enter(number, Enter::from_bits(arg).ok_or(EINVAL)?);
-                if session.has_ended() {
-                    // Nobody waits for this thread any more.
-                    system::stays_awake(false);
-                }
-                return entered;
-            }
-            HELLO => self.hello(at)?,
-            JOIN => self.join(at)?,
-            CONFIG => self.config(at)?,
-            DEVICE => self.device(at)?,
-            ACTIVE_URL => self.active_url(at)?,
-            _ => return Err(ENOTTY),
-        }
-        Ok(0)
-    }
-
     fn hello(&self, at: UserPtr) -> Result {
         let mut hello: Hello = read(at)?;
         if hello.magic != MAGIC {
@@ -240,7 +239,7 @@ impl Handle {
         }
         hello.features = 0;
         hello.session = old.as_ref().map_or(0, |old| old.id());
-        hello.queues = system::queues();
+        hello.queues = machine::queues();
         hello.depth = DATA.depth;
         hello.window_bytes = DATA.window_bytes;
         let session = match Session::begin(self.space, turn.as_ref()) {
@@ -255,7 +254,7 @@ impl Handle {
         };
         drop(turn);
         // Before it makes its other threads, which take after this one.
-        system::stays_awake(true);
+        process::stays_awake(true);
         hello.session = session.id();
         let written = write(at, hello);
         if !self.role.populate(Role::Session(session.clone())) {
@@ -280,7 +279,7 @@ impl Handle {
             session.leave(join.worker);
             return Err(EINVAL);
         }
-        system::stays_awake(true);
+        process::stays_awake(true);
         self.stand_by_no_more();
         Ok(())
     }
@@ -324,7 +323,7 @@ impl Handle {
         let device = registry::device_from(asked.index).ok_or(ENOENT)?;
         let mut info = DeviceInfo {
             index: device.index(),
-            queues: system::queues(),
+            queues: machine::queues(),
             attachment: device.attachment(),
             size_bytes: device.size_bytes(),
             policy_secs: device.fate().policy().to_secs(),

@@ -2,7 +2,7 @@
 //! What the control files do: each command from its text to its end, and undone if it fails
 //! half-way.
 //!
-//! Before: [`crate::sysfs`], in the context of the process that writes. After: the agent by
+//! Before: [`crate::class_files`], in the context of the process that writes. After: the agent by
 //! [`control::call`], the device by [`Device`]. No lock is held while anybody is waited for; what
 //! must not run twice at a time is held off by the volume's operation in the registry.
 //!
@@ -12,12 +12,14 @@
 use crate::{
     control::{self, Failure, Wait},
     device::{Device, DeviceName, VolumeName},
+    disk_files::DISK_FILES,
     ffi::{
         errors::{EDESTADDRREQ, ENOTCONN, EPROTO},
-        system,
+        machine, sleep,
     },
     housekeeping,
     log::{self, Printable},
+    params,
     proto::{
         command::{
             parse_detach, parse_urls, parse_volume, parse_volume_and_device, parse_volume_and_size,
@@ -126,6 +128,16 @@ pub(crate) fn remove_urls(text: &[u8]) -> Result {
     each_url("remove_urls", text, |url| registry::remove_url(&url))
 }
 
+/// A parameter of the module was written.
+pub(crate) fn apply_parameters() {
+    urls::touch();
+    session::announce_config();
+    let deadline = params::request_deadline_secs();
+    let _lifecycle = session::lock_lifecycle();
+    registry::for_each_device(|device| device.set_deadline(deadline));
+    housekeeping::start();
+}
+
 /// `create`.
 pub(crate) fn create(text: &[u8]) -> Result {
     let (name, size) =
@@ -220,7 +232,7 @@ fn attach_volume(volume: &VolumeName, name: &DeviceName) -> Result<Arc<Device>, 
     for folder in ["/dev", "/sys/class/block"] {
         let path = kernel::str::CString::try_from_fmt(fmt!("{}/{}", folder, name.as_str()))?;
         let path = path.to_str().map_err(|_| EINVAL)?;
-        if system::path_exists(path)? {
+        if machine::path_exists(path)? {
             return Err(EEXIST.into());
         }
     }
@@ -237,7 +249,7 @@ fn attach_volume(volume: &VolumeName, name: &DeviceName) -> Result<Arc<Device>, 
     let device = make_device(volume, name, size)?;
     let index = u64::from(device.index());
     let opened = control::call(Op::Open, index, &[], Wait::Interruptible);
-    if let Err(failure) = opened.and_then(|_| device.show().map_err(Failure::from)) {
+    if let Err(failure) = opened.and_then(|_| device.show(&DISK_FILES).map_err(Failure::from)) {
         discard(&device, Detach::Unused);
         return Err(failure);
     }
@@ -363,7 +375,7 @@ fn begin_detach(name: &DeviceName, how: Detach) -> Result<(registry::Operating, 
                 session.cut_off("it does not give up a command for a device detached by force");
             }
         }
-        system::sleep_interruptible(10)?;
+        sleep::sleep_interruptible(10)?;
         waited += 10;
     }
 }

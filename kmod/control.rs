@@ -34,7 +34,7 @@ use crate::{
         errors::{EDEADLK, ENOTCONN, EPROTO, ESHUTDOWN},
         mm::AddressSpace,
         noio::recovery_mutex,
-        system,
+        signals, sleep,
     },
     housekeeping,
     log::{self, Printable},
@@ -375,7 +375,7 @@ impl Request {
                 }
                 drop(outcome);
                 let nap = left.min(msecs_to_jiffies(5).max(1));
-                system::nap(nap);
+                sleep::nap(nap);
                 left = left.saturating_sub(nap);
                 outcome = self.outcome.lock();
                 continue;
@@ -384,13 +384,13 @@ impl Request {
                 CondVarTimeoutResult::Woken { jiffies } => left = jiffies,
                 CondVarTimeoutResult::Timeout => left = 0,
                 CondVarTimeoutResult::Signal { jiffies } if outcome.is_none() => {
-                    if system::must_end() {
+                    if signals::must_end() {
                         return Err(EINTR);
                     }
                     // The freezer, or a stop of the process that this thread has not come to.
                     drop(outcome);
                     let nap = jiffies.min(msecs_to_jiffies(10).max(1));
-                    system::nap(nap);
+                    sleep::nap(nap);
                     left = jiffies.saturating_sub(nap);
                     outcome = self.outcome.lock();
                 }

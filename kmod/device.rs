@@ -16,8 +16,10 @@
 use crate::{
     channel::Channel,
     ffi::{
-        disk::{Disk, Geometry},
-        system, work,
+        disk::{BlockDevice, Disk, Geometry},
+        machine, sleep,
+        sysfs::DiskFiles,
+        work,
     },
     log, params,
     proto::{
@@ -187,7 +189,7 @@ pub(crate) struct Device {
     /// Empty before and after the disk's life. Held for a look alone: a reference is given up
     /// without it.
     #[pin]
-    disk: SpinLock<Option<Arc<Disk>>>,
+    disk: SpinLock<Option<Arc<Disk<Device>>>>,
     #[pin]
     scanning: SpinLock<bool>,
     #[pin]
@@ -208,7 +210,7 @@ impl Device {
     ) -> Result<Arc<Self>> {
         let fate = Arc::new(Fate::new(), GFP_KERNEL)?;
         let mut channels = KVec::new();
-        for queue in 0..system::queues() {
+        for queue in 0..machine::queues() {
             channels.push(Channel::new(index, queue, fate.clone())?, GFP_KERNEL)?;
         }
         let device = Arc::pin_init(
@@ -232,7 +234,7 @@ impl Device {
         let disk = Disk::new(
             &device,
             Geometry {
-                queues: system::queues(),
+                queues: machine::queues(),
                 depth: DATA.depth,
                 request_bytes: DATA.window_bytes,
                 timeout_secs: params::request_deadline_secs(),
@@ -243,18 +245,18 @@ impl Device {
     }
 
     /// The disk, between [`Self::new`] and [`Self::remove`].
-    fn disk(&self) -> Option<Arc<Disk>> {
+    fn disk(&self) -> Option<Arc<Disk<Self>>> {
         self.disk.lock().clone()
     }
 
-    fn with_disk(&self, f: impl FnOnce(&Disk)) {
+    fn with_disk(&self, f: impl FnOnce(&Disk<Self>)) {
         if let Some(disk) = self.disk() {
             f(&disk);
         }
     }
 
     /// As [`Self::with_disk`]; ENODEV if there is none.
-    fn try_with_disk(&self, f: impl FnOnce(&Disk) -> Result) -> Result {
+    fn try_with_disk(&self, f: impl FnOnce(&Disk<Self>) -> Result) -> Result {
         f(&*self.disk().ok_or(ENODEV)?)
     }
 
@@ -349,11 +351,11 @@ impl Device {
         self.with_disk(|disk| disk.set_timeout(secs));
     }
 
-    /// Shows the device to the system, and has it scanned for partitions by and by.
+    /// Shows the device to the system, with its files, and has it scanned for partitions by and by.
     ///
     /// The scan does not run here: with no agent to answer, it would hold up the attach for good.
-    pub(crate) fn show(self: &Arc<Self>) -> Result {
-        self.try_with_disk(|disk| disk.add(self.size_bytes() / SECTOR_BYTES))?;
+    pub(crate) fn show(self: &Arc<Self>, files: &'static DiskFiles<Self>) -> Result {
+        self.try_with_disk(|disk| disk.add(self.size_bytes() / SECTOR_BYTES, files))?;
         work::enqueue_scan(self.clone());
         Ok(())
     }
@@ -391,7 +393,7 @@ impl Device {
             if waited >= OPEN_WAIT_MSECS {
                 return Err(EBUSY);
             }
-            system::sleep_interruptible(10)?;
+            sleep::sleep_interruptible(10)?;
             waited += 10;
         }
     }
@@ -455,6 +457,22 @@ impl Device {
         if reclaimed {
             self.run_queues();
         }
+    }
+}
+
+impl BlockDevice for Device {
+    type Queue = Channel;
+
+    fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
+    fn queue(&self, index: usize) -> Option<&Channel> {
+        self.channels.get(index).map(|channel| &**channel)
+    }
+
+    fn is_dying(&self) -> bool {
+        self.fate.is_dying()
     }
 }
 

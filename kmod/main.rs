@@ -2,8 +2,8 @@
 //! srb: volumes on a REST store as block devices.
 //!
 //! The module owns the block devices and the files in sysfs, and knows nothing of HTTP: it hands
-//! requests to a userspace agent through shared memory. A request's way: [`queue`] → [`channel`] →
-//! the agent → [`channel`]; a command's: [`sysfs`] → [`commands`] → [`control`] → the agent →
+//! requests to a userspace agent through shared memory. A request's way: [`channel`] → the agent →
+//! [`channel`]; a command's: [`class_files`] → [`commands`] → [`control`] → the agent →
 //! [`control`] → [`commands`].
 //!
 //! # Order of init and exit
@@ -18,9 +18,11 @@ use kernel::prelude::*;
 mod atomic;
 mod channel;
 mod chardev;
+mod class_files;
 mod commands;
 mod control;
 mod device;
+mod disk_files;
 mod ffi;
 mod housekeeping;
 mod layout;
@@ -31,11 +33,9 @@ mod pressure;
 #[allow(unreachable_pub, dead_code, unused_imports)]
 #[path = "../proto/src/lib.rs"]
 mod proto;
-mod queue;
 mod registry;
 mod session;
 mod suspend;
-mod sysfs;
 mod urls;
 
 module! {
@@ -80,9 +80,9 @@ impl kernel::Module for Srb {
         let rounds = housekeeping::Housekeeping::new()?;
         let memory = pressure::Reserve::new()?;
         let standbys = session::Standbys::new()?;
-        let control = ffi::chardev::Registration::new()?;
-        let class = ffi::sysfs::Registration::new()?;
-        params::loaded(true);
+        let control = ffi::chardev::Registration::new::<chardev::Handle, suspend::Sleeps>()?;
+        let class = ffi::sysfs::Registration::new(&class_files::CLASS)?;
+        ffi::param::watch(commands::apply_parameters);
         log::info!("loaded, ABI version {}\n", proto::layout::ABI_VERSION);
         Ok(Self {
             class: Some(class),
@@ -98,15 +98,13 @@ impl kernel::Module for Srb {
 
 impl Drop for Srb {
     fn drop(&mut self) {
-        params::loaded(false);
-        // Whoever was writing a parameter has done what follows from it, and nobody begins.
-        ffi::param::wait_for_writers();
+        ffi::param::watch_no_more();
         control::shut_down();
         drop(self.class.take());
         commands::detach_all();
         while ffi::disk::live() > 0 {
             // The kernel frees a disk a moment after its last user has closed it.
-            ffi::system::sleep_msecs(10);
+            ffi::sleep::sleep_msecs(10);
         }
         registry::clear();
         urls::clear();

@@ -28,7 +28,8 @@ use crate::{
     atomic::SharedWord,
     ffi::{
         mm::{
-            copy_from_page, copy_to_page, vmalloc_page, AddressSpace, Patience, RawPage, SharedPage,
+            copy_from_page, copy_to_page, vmalloc_page, AddressSpace, Mappable, Patience, RawPage,
+            SharedPage,
         },
         noio::NoIoGuard,
         request::Request,
@@ -479,16 +480,13 @@ impl View {
     fn lock(&self) -> NoIoGuard<impl DerefMut<Target = Option<Seen>> + '_> {
         NoIoGuard::new(|| self.map.lock())
     }
+}
 
-    /// Answers a fault at `offset` of the control device: maps the page there, and those behind it
-    /// in its window.
+impl Mappable for View {
+    /// Maps the page at the offset, and those behind it in its window.
     ///
     /// ENXIO: revoked, or nothing is there.
-    pub(crate) fn fault(
-        &self,
-        offset: u64,
-        insert: impl FnMut(usize, RawPage) -> Result,
-    ) -> Result {
+    fn fault(&self, offset: u64, insert: impl FnMut(usize, RawPage) -> Result) -> Result {
         let map = self.lock();
         let memory = map.as_ref().ok_or(ENXIO)?.memory;
         // SAFETY: Not revoked, hence not dropped, nor can it be before the lock is let go.

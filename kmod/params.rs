@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The module's parameters: `/sys/module/srb/parameters/*`, and the words after `insmod srb.ko`.
+//! What follows from a change is [`crate::commands::apply_parameters`]'s.
 
-use crate::{ffi::param::parameter, housekeeping, proto::command::Policy, registry, session, urls};
-use kernel::sync::atomic::{Acquire, Atomic, Relaxed, Release};
+use crate::{ffi::param::parameter, proto::command::Policy};
+use kernel::sync::atomic::{Atomic, Relaxed};
 
 /// Time that an agent has for a request beyond its tries: for the pauses between them and for being
 /// busy.
@@ -16,9 +17,6 @@ static THREAD_POOL_SIZE: Atomic<u32> = Atomic::new(32);
 static AGENT_GRACE: Atomic<i32> = Atomic::new(60);
 /// [`Policy::to_secs`].
 static POLICY: Atomic<i64> = Atomic::new(0);
-
-/// Whether the module is up: parameters are set before its init runs, when there is nobody to tell.
-static LOADED: Atomic<bool> = Atomic::new(false);
 
 parameter!(
     debug: UintRange(0, 7), DEBUG, 0o644,
@@ -94,22 +92,4 @@ pub(crate) fn request_deadline_secs() -> u32 {
 /// The longest that a command waits: none takes more than four requests, undoing included.
 pub(crate) fn command_timeout_msecs() -> u32 {
     request_deadline_secs().saturating_mul(4).saturating_mul(1000)
-}
-
-/// From now on changes are announced.
-pub(crate) fn loaded(loaded: bool) {
-    LOADED.store(loaded, Release);
-}
-
-/// A parameter was written.
-pub(crate) fn changed() {
-    if !LOADED.load(Acquire) {
-        return;
-    }
-    urls::touch();
-    session::announce_config();
-    let deadline = request_deadline_secs();
-    let _lifecycle = session::lock_lifecycle();
-    registry::for_each_device(|device| device.set_deadline(deadline));
-    housekeeping::start();
 }

@@ -15,8 +15,9 @@
 
 use crate::{
     ffi::{
+        machine,
         mm::{Patience, SharedPage},
-        system, work,
+        work,
     },
     proto::layout::DATA,
     registry,
@@ -97,7 +98,7 @@ pub(crate) struct Reserve(());
 impl Reserve {
     /// Fills the reserve. Called once.
     pub(crate) fn new() -> Result<Self> {
-        BUDGET.store((system::total_pages() / SHARE).max(LEAST_BUDGET), Relaxed);
+        BUDGET.store((machine::total_pages() / SHARE).max(LEAST_BUDGET), Relaxed);
         let mut pages = KVec::with_capacity(RESERVE_PAGES, GFP_KERNEL)?;
         for _ in 0..RESERVE_PAGES {
             pages.push(SharedPage::new(Patience::Waits)?, GFP_KERNEL)?;

@@ -15,7 +15,8 @@ use crate::{
     control,
     device::Device,
     ffi::{
-        errors::ESHUTDOWN, mm::AddressSpace, noio::recovery_mutex, system, wait::WaitQueue, work,
+        barrier, errors::ESHUTDOWN, machine, mm::AddressSpace, noio::recovery_mutex, process,
+        sleep, wait::WaitQueue, work,
     },
     housekeeping, log,
     memory::Memory,
@@ -142,11 +143,11 @@ impl Session {
         }
         let id = registry::reserve_session(&lifecycle)?;
         let mut workers = KVec::new();
-        for number in 0..system::queues() {
+        for number in 0..machine::queues() {
             workers.push(Worker::new(number, MAX_DEVICES, space)?, GFP_KERNEL)?;
         }
         workers.push(Worker::new(CONTROL_WORKER, 0, space)?, GFP_KERNEL)?;
-        let owner = system::current_process();
+        let owner = process::current_process();
         let session = Arc::pin_init(
             pin_init!(Self {
                 id,
@@ -189,7 +190,7 @@ impl Session {
 
     /// Whether the calling process is the agent.
     pub(crate) fn is_caller(&self) -> bool {
-        self.owner == system::current_process()
+        self.owner == process::current_process()
     }
 
     /// Whether it is over.
@@ -217,7 +218,7 @@ impl Session {
                 self.end("another agent takes over, and it did not finish in time");
                 return Ok(());
             }
-            system::sleep_interruptible(1).inspect_err(|_| {
+            sleep::sleep_interruptible(1).inspect_err(|_| {
                 self.cut_off("another agent was to take over");
             })?;
         }
@@ -250,7 +251,7 @@ impl Session {
                 }
             }
         }
-        system::synchronize_rcu();
+        barrier::synchronize_rcu();
         device.channels().iter().for_each(|channel| channel.retire());
     }
 
@@ -305,7 +306,7 @@ impl Session {
         // before a slow waker came to its mark; nobody would wake it again.
         let is_woken = || how.wait && !worker.is_asleep();
         let must_return = || worker.has_work() || is_woken() || self.has_ended();
-        system::spin(how.poll_usecs, must_return);
+        sleep::spin(how.poll_usecs, must_return);
         if how.wait {
             // A waker makes work, clears the mark of who sleeps, and wakes.
             worker.wakeup.sleep_unless(must_return)?;
@@ -415,7 +416,7 @@ impl Session {
             worker.memory.revoke();
             worker.wakeup.wake_all();
         }
-        system::synchronize_rcu_expedited();
+        barrier::synchronize_rcu_expedited();
         registry::for_each_device(|device| {
             device.channels().iter().for_each(|channel| channel.retire());
         });

@@ -3,7 +3,7 @@
 //!
 //! First the kernel freezes all processes, and each of them must come to a point where it can be:
 //! one that waits for a request does not. So the agent's threads go on (`stays_awake` in
-//! [`crate::ffi::system`]): what the others wait for is done, and they come to such a point. Then
+//! [`crate::ffi::process`]): what the others wait for is done, and they come to such a point. Then
 //! it has the devices go to sleep, those of the network among them. Here that is the sign to hold
 //! new requests back, and to let the agent end those that it has while it still has a network;
 //! what cannot end soon goes on after the sleep. What is held back waits as it would for an agent,
@@ -13,7 +13,7 @@
 //! [`crate::channel`], which asks [`is_near`] before it takes a request.
 
 use crate::{
-    ffi::{system, work},
+    ffi::{power::Sleeper, sleep, work},
     log, registry,
 };
 use kernel::{
@@ -78,8 +78,20 @@ pub(crate) fn is_near() -> bool {
     NEAR.load(Acquire)
 }
 
-/// The devices go to sleep; processes and kernel threads have been frozen.
-pub(crate) fn fall_asleep() {
+/// What is done when the machine goes to sleep.
+pub(crate) struct Sleeps;
+
+impl Sleeper for Sleeps {
+    fn fall_asleep() {
+        fall_asleep();
+    }
+
+    fn wake() {
+        wake();
+    }
+}
+
+fn fall_asleep() {
     let Some(waker) = WAKER.get() else { return };
     // Whoever takes a channel's lock from now on sees it, and those before are counted below.
     if NEAR.xchg(true, Full) {
@@ -99,14 +111,14 @@ pub(crate) fn fall_asleep() {
             log::warning!("{left} requests go on after the machine's sleep\n");
             break;
         }
-        system::sleep_msecs(10);
+        sleep::sleep_msecs(10);
     }
     // On a queue that stands still until then.
     work::enqueue_for_thaw(waker);
 }
 
 /// The machine is awake again, or its image is about to be written.
-pub(crate) fn wake() {
+fn wake() {
     if NEAR.xchg(false, Full) {
         registry::for_each_device(|device| device.kick());
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The way there: requests get a slot, their data a window, and the agent's worker a word of it.
 //!
-//! Before: [`crate::queue`] with one request, or `queue_rqs` of [`crate::ffi::disk`] with several;
-//! both in blk-mq's RCU read section, so that what is borrowed from a link is not freed meanwhile.
+//! Before: [`super::blk`] with one request or with several; both in blk-mq's RCU read section, so
+//! that what is borrowed from a link is not freed meanwhile.
 //! After: the submission ring.
 //!
 //! A slot is taken under the channel's lock; pages are allocated and data copied outside of it, but
@@ -50,7 +50,7 @@ fn prepare_at_once(memory: &Memory, request: &Request, direction: Direction) -> 
 
 impl Channel {
     /// Sends a started request to the agent. `last`: nothing follows at once, so ring the doorbell.
-    pub(crate) fn submit(
+    pub(super) fn submit(
         &self,
         request: Request,
         repeated: bool,
@@ -95,7 +95,7 @@ impl Channel {
 
     /// Starts new requests and sends them to the agent, with one word for them all. Those that it
     /// cannot take at once it leaves, not started, in `left`.
-    pub(crate) fn submit_all(&self, requests: impl Iterator<Item = Request>, left: &mut Requests) {
+    pub(super) fn submit_all(&self, requests: impl Iterator<Item = Request>, left: &mut Requests) {
         let mut waiting = Requests::new();
         let Some((memory, session)) = self.submit_ready(requests, &mut waiting, left) else {
             return;
@@ -207,7 +207,7 @@ impl Channel {
     }
 
     /// Ends a batch of submissions whose last one was not said to be the last.
-    pub(crate) fn commit(&self) {
+    pub(super) fn commit(&self) {
         self.announce(&self.state.lock());
     }
 

@@ -9,12 +9,6 @@ pub(crate) const fn this_module() -> *mut bindings::module {
     (&raw const bindings::__this_module).cast_mut()
 }
 
-/// A full memory barrier.
-pub(crate) fn smp_mb() {
-    // SAFETY: Has no preconditions.
-    unsafe { bindings::smp_mb() };
-}
-
 /// The error of this number.
 const fn error(number: u32) -> Error {
     // SAFETY: An `Error` is a negative number other than 0, and nothing else: see below.

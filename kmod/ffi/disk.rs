@@ -4,12 +4,8 @@
 use super::{
     compat,
     request::{blk_status, History, Request, Requests},
-    sysfs, to_c, Descriptor,
-};
-use crate::{
-    channel::Channel,
-    device::Device,
-    queue::{self, Answer},
+    sysfs::DiskFiles,
+    to_c,
 };
 use core::marker::PhantomData;
 use kernel::{
@@ -27,6 +23,43 @@ use kernel::{
 
 /// `BLK_STS_RESOURCE` of `<linux/blk_types.h>`, which has no binding.
 const BLK_STS_RESOURCE: bindings::blk_status_t = 9;
+
+/// What a disk belongs to, for as long as anybody has it open.
+pub(crate) trait BlockDevice: Send + Sync + Sized + 'static {
+    /// What serves one of its hardware queues.
+    type Queue: HardwareQueue;
+
+    /// The disk's name.
+    fn name(&self) -> &str;
+    /// One of its queues, which lives as long as the device does.
+    fn queue(&self, index: usize) -> Option<&Self::Queue>;
+    /// Whether it can be opened no more. Asked under the open mutex.
+    fn is_dying(&self) -> bool;
+}
+
+/// What takes the requests of one hardware queue. All of it is called in process context, and in
+/// an RCU read section but for [`Self::timed_out`].
+pub(crate) trait HardwareQueue: Send + Sync + 'static {
+    /// Takes a request. `last`: nothing follows at once.
+    fn queue_rq(&self, request: Request, queue: Queue<'_>, last: bool) -> Answer;
+    /// Starts and takes those of new requests that can go to the agent at once, and puts the others
+    /// into `left`: they come one by one.
+    fn queue_rqs(&self, requests: impl Iterator<Item = Request>, left: &mut Requests);
+    /// What was said not to be the last was.
+    fn commit_rqs(&self);
+    /// The request at this address, which has this tag, has passed its deadline.
+    fn timed_out(&self, request: usize, tag: usize);
+}
+
+/// What blk-mq is told of a request.
+pub(crate) enum Answer {
+    /// The driver has it.
+    Taken,
+    /// Try again soon.
+    Later,
+    /// End it with this error.
+    Failed(Error),
+}
 
 /// What a disk looks like to the block layer.
 #[derive(Clone, Copy)]
@@ -57,22 +90,24 @@ pub(crate) fn live() -> usize {
 
 /// A disk and its tag set, counted: whoever has a reference may use it, and the last one to go
 /// gives both up, which may sleep. Using a disk that was deleted meanwhile does nothing.
-pub(crate) struct Disk {
+pub(crate) struct Disk<D> {
     disk: *mut bindings::gendisk,
     set: *mut Opaque<bindings::blk_mq_tag_set>,
+    _of: PhantomData<Arc<D>>,
 }
 
 // SAFETY: A disk and its tag set belong to no thread.
-unsafe impl Send for Disk {}
+unsafe impl<D: BlockDevice> Send for Disk<D> {}
 // SAFETY: The block layer locks them as it needs.
-unsafe impl Sync for Disk {}
+unsafe impl<D: BlockDevice> Sync for Disk<D> {}
 
-impl Disk {
+impl<D: BlockDevice> Disk<D> {
     /// Makes a disk for `device`, which it holds until it is freed.
-    pub(crate) fn new(device: &Arc<Device>, geometry: Geometry) -> Result<Arc<Self>> {
+    pub(crate) fn new(device: &Arc<D>, geometry: Geometry) -> Result<Arc<Self>> {
+        let operations: &'static bindings::blk_mq_ops = &Callbacks::<D>::QUEUES;
         let set = KBox::new(
             Opaque::new(bindings::blk_mq_tag_set {
-                ops: &raw const MQ_OPS,
+                ops: operations,
                 nr_hw_queues: geometry.queues,
                 nr_maps: 1,
                 queue_depth: geometry.depth,
@@ -99,7 +134,7 @@ impl Disk {
         });
         match result {
             // If there is no memory for it, the drop gives both up.
-            Ok(disk) => Ok(Arc::new(Self { disk, set }, GFP_KERNEL)?),
+            Ok(disk) => Ok(Arc::new(Self { disk, set, _of: PhantomData }, GFP_KERNEL)?),
             Err(error) => {
                 // SAFETY: From `into_raw` above.
                 drop(unsafe { KBox::from_raw(set) });
@@ -110,7 +145,7 @@ impl Disk {
 
     fn alloc(
         set: *mut bindings::blk_mq_tag_set,
-        device: &Arc<Device>,
+        device: &Arc<D>,
         geometry: Geometry,
     ) -> Result<*mut bindings::gendisk> {
         let mut limits = bindings::queue_limits {
@@ -131,32 +166,32 @@ impl Disk {
         })?;
         let held = Arc::into_raw(device.clone()).cast_mut().cast();
         LIVE.fetch_add(1, Full);
+        let operations: &'static bindings::block_device_operations = &Callbacks::<D>::DISK;
         // SAFETY: A new disk, ours alone; `free_disk` or the drop gives the reference back.
         unsafe { (*disk).private_data = held };
-        // SAFETY: As above.
-        unsafe { (*disk).fops = &raw const BLOCK_OPS.0 };
-        let name = device.name().as_str().as_bytes();
-        // SAFETY: As above.
+        // SAFETY: A new disk, ours alone, and a table that is a static.
+        unsafe { (*disk).fops = operations };
+        // SAFETY: A new disk, ours alone.
         let field = unsafe { &mut (*disk).disk_name };
-        for (to, from) in field.iter_mut().zip(name) {
-            *to = *from as c_char;
+        for (to, from) in field.iter_mut().zip(device.name().bytes()) {
+            *to = from as c_char;
         }
         Ok(disk)
     }
 
-    /// Shows the disk to the system, without looking for partitions yet.
-    pub(crate) fn add(&self, sectors: u64) -> Result {
+    /// Shows the disk to the system, with its files, without looking for partitions yet.
+    pub(crate) fn add(&self, sectors: u64, files: &'static DiskFiles<D>) -> Result {
         // SAFETY: A disk that has not been added.
         unsafe { bindings::set_capacity(self.disk, sectors) };
-        // SAFETY: As above.
+        // SAFETY: A live disk.
         let state = unsafe { &raw mut (*self.disk).state };
-        // SAFETY: As above.
+        // SAFETY: A live disk's state, which is changed bit by bit.
         unsafe { bindings::set_bit(bindings::GD_SUPPRESS_PART_SCAN as usize, state) };
-        // SAFETY: As above; the groups are static.
+        // SAFETY: A disk that has not been added; the groups are static, and made for disks of `D`.
         let added = to_result(unsafe {
-            bindings::device_add_disk(core::ptr::null_mut(), self.disk, sysfs::disk_groups())
+            bindings::device_add_disk(core::ptr::null_mut(), self.disk, files.groups())
         });
-        // SAFETY: As above; the first partition is part of a disk.
+        // SAFETY: A live disk; the first partition is part of it.
         let name = unsafe { (*(*self.disk).part0).bd_device.kobj.name };
         match added {
             // The callee does not look whether there was memory for the device's name, and then
@@ -241,7 +276,7 @@ impl Disk {
     }
 }
 
-impl Drop for Disk {
+impl<D> Drop for Disk<D> {
     /// Gives up the tag set and our reference to the disk.
     fn drop(&mut self) {
         let set = Opaque::cast_into(self.set);
@@ -249,7 +284,7 @@ impl Drop for Disk {
         let state = unsafe { (*self.disk).state };
         let added = state & (1 << bindings::GD_ADDED) != 0;
         // SAFETY: A live disk; see `alloc`.
-        let device = unsafe { (*self.disk).private_data }.cast::<Device>();
+        let device = unsafe { (*self.disk).private_data }.cast::<D>();
         if !added {
             // The kernel has no more to do with a disk that it has not seen, and does not call
             // `free_disk` for it. SAFETY: The queue of a live disk that was never added; nothing is
@@ -282,124 +317,122 @@ impl Queue<'_> {
     }
 }
 
-/// # Safety
-/// Called by the block layer, with what it passes.
-unsafe extern "C" fn init_hctx(
-    hctx: *mut bindings::blk_mq_hw_ctx,
-    data: *mut c_void,
-    index: c_uint,
-) -> c_int {
-    // SAFETY: `driver_data` of the tag set: the device, which outlives its queues.
-    let device = unsafe { &*data.cast::<Device>() };
-    let Some(channel) = device.channels().get(index as usize) else {
-        return EINVAL.to_errno();
-    };
-    // SAFETY: A hardware context being made.
-    unsafe { (*hctx).driver_data = Arc::as_ptr(channel).cast_mut().cast() };
-    0
-}
+/// The block layer's callbacks, for disks of `D`.
+struct Callbacks<D>(PhantomData<D>);
 
-/// # Safety
-/// `init_hctx` has run for it, and its queue is live.
-unsafe fn channel_of<'a>(hctx: *mut bindings::blk_mq_hw_ctx) -> &'a Channel {
-    // SAFETY: The contract; the device, which holds the channel, outlives the queue.
-    unsafe { &*(*hctx).driver_data.cast::<Channel>() }
-}
-
-/// # Safety
-/// Called by the block layer, with what it passes.
-unsafe extern "C" fn queue_rq(
-    hctx: *mut bindings::blk_mq_hw_ctx,
-    data: *const bindings::blk_mq_queue_data,
-) -> bindings::blk_status_t {
-    // SAFETY: blk-mq passes a live context.
-    let channel = unsafe { channel_of(hctx) };
-    // SAFETY: As above.
-    let raw_queue = unsafe { (*hctx).queue };
-    // SAFETY: The queue's data is the device, which outlives it.
-    let device = unsafe { &*(*raw_queue).queuedata.cast::<Device>() };
-    // SAFETY: blk-mq passes valid data.
-    let bindings::blk_mq_queue_data { rq, last } = unsafe { data.read() };
-    // SAFETY: blk-mq hands the request over.
-    let Some(request) = (unsafe { Request::from_raw(rq) }) else {
-        return blk_status(EIO);
-    };
-    let queue = Queue(raw_queue, PhantomData);
-    match queue::queue_rq(device.fate(), channel, queue, request, last) {
-        Answer::Taken => 0,
-        Answer::Later => BLK_STS_RESOURCE,
-        Answer::Failed(error) => blk_status(error),
-    }
-}
-
-/// Takes those requests of a list that can go to the agent at once; the block layer calls
-/// `queue_rq` with each that is left in it.
-///
-/// # Safety
-/// Called by the block layer, with what it passes.
-unsafe extern "C" fn queue_rqs(list: *mut bindings::rq_list) {
-    // SAFETY: blk-mq hands the requests over, all of one disk.
-    let mut requests = unsafe { Requests::from_raw(list.read()) };
-    let mut left = Requests::new();
-    while let Some(hctx) = requests.first_hctx() {
-        let of_this_queue = core::iter::from_fn(|| {
-            (requests.first_hctx() == Some(hctx)).then(|| requests.pop()).flatten()
-        });
-        // SAFETY: The context of a live request.
-        unsafe { channel_of(hctx) }.submit_all(of_this_queue, &mut left);
-    }
-    // SAFETY: blk-mq's own list, whose requests are in `left` or gone.
-    unsafe { list.write(left.into_raw()) };
-}
-
-/// # Safety
-/// Called by the block layer, with what it passes.
-unsafe extern "C" fn commit_rqs(hctx: *mut bindings::blk_mq_hw_ctx) {
-    // SAFETY: blk-mq passes a live context.
-    unsafe { channel_of(hctx) }.commit();
-}
-
-/// # Safety
-/// Called by the block layer, with what it passes.
-unsafe extern "C" fn timeout(rq: *mut bindings::request) -> bindings::blk_eh_timer_return {
-    // SAFETY: blk-mq passes a live request.
-    let (hctx, tag) = unsafe { ((*rq).mq_hctx, (*rq).tag) };
-    // SAFETY: The request was started, hence has a context.
-    unsafe { channel_of(hctx) }.timed_out(rq as usize, tag as usize);
-    // Ending the session takes the request back, outside of this callback; until then the clock
-    // starts again.
-    bindings::blk_eh_timer_return_BLK_EH_RESET_TIMER
-}
-
-static MQ_OPS: bindings::blk_mq_ops = bindings::blk_mq_ops {
-    queue_rq: Some(queue_rq),
-    queue_rqs: Some(queue_rqs),
-    commit_rqs: Some(commit_rqs),
-    timeout: Some(timeout),
-    init_hctx: Some(init_hctx),
-    ..pin_init::zeroed()
-};
-
-/// # Safety
-/// Called by the block layer, with what it passes.
-unsafe extern "C" fn open(disk: *mut bindings::gendisk, _mode: bindings::blk_mode_t) -> c_int {
-    // SAFETY: A live disk; see `alloc`. Called under the open mutex, as is `condemn`.
-    let device = unsafe { &*(*disk).private_data.cast::<Device>() };
-    to_c(if device.is_dying() { Err(ENXIO) } else { Ok(()) })
-}
-
-/// # Safety
-/// Called by the block layer, with what it passes.
-unsafe extern "C" fn free_disk(disk: *mut bindings::gendisk) {
-    // SAFETY: From `into_raw` in `alloc`; the disk's last user is gone.
-    drop(unsafe { Arc::from_raw((*disk).private_data.cast::<Device>()) });
-    LIVE.fetch_sub(1, Full);
-}
-
-static BLOCK_OPS: Descriptor<bindings::block_device_operations> =
-    Descriptor(bindings::block_device_operations {
-        owner: compat::this_module(),
-        open: Some(open),
-        free_disk: Some(free_disk),
+impl<D: BlockDevice> Callbacks<D> {
+    const QUEUES: bindings::blk_mq_ops = bindings::blk_mq_ops {
+        queue_rq: Some(Self::queue_rq),
+        queue_rqs: Some(Self::queue_rqs),
+        commit_rqs: Some(Self::commit_rqs),
+        timeout: Some(Self::timeout),
+        init_hctx: Some(Self::init_hctx),
         ..pin_init::zeroed()
-    });
+    };
+
+    const DISK: bindings::block_device_operations = bindings::block_device_operations {
+        owner: compat::this_module(),
+        open: Some(Self::open),
+        free_disk: Some(Self::free_disk),
+        ..pin_init::zeroed()
+    };
+
+    /// # Safety
+    /// Called by the block layer, with what it passes.
+    unsafe extern "C" fn init_hctx(
+        hctx: *mut bindings::blk_mq_hw_ctx,
+        data: *mut c_void,
+        index: c_uint,
+    ) -> c_int {
+        // SAFETY: `driver_data` of the tag set: the device, which outlives its queues.
+        let device = unsafe { &*data.cast::<D>() };
+        let Some(queue) = device.queue(index as usize) else {
+            return EINVAL.to_errno();
+        };
+        // SAFETY: A hardware context being made.
+        unsafe { (*hctx).driver_data = core::ptr::from_ref(queue).cast_mut().cast() };
+        0
+    }
+
+    /// # Safety
+    /// `init_hctx` has run for it, and its queue is live.
+    unsafe fn queue_of<'a>(hctx: *mut bindings::blk_mq_hw_ctx) -> &'a D::Queue {
+        // SAFETY: The contract; the device, with which its queues live, outlives the disk's.
+        unsafe { &*(*hctx).driver_data.cast::<D::Queue>() }
+    }
+
+    /// # Safety
+    /// Called by the block layer, with what it passes.
+    unsafe extern "C" fn queue_rq(
+        hctx: *mut bindings::blk_mq_hw_ctx,
+        data: *const bindings::blk_mq_queue_data,
+    ) -> bindings::blk_status_t {
+        // SAFETY: blk-mq passes a live context.
+        let (served, raw) = unsafe { (Self::queue_of(hctx), (*hctx).queue) };
+        // SAFETY: blk-mq passes valid data.
+        let bindings::blk_mq_queue_data { rq, last } = unsafe { data.read() };
+        // SAFETY: blk-mq hands the request over.
+        let Some(request) = (unsafe { Request::from_raw(rq) }) else {
+            return blk_status(EIO);
+        };
+        match served.queue_rq(request, Queue(raw, PhantomData), last) {
+            Answer::Taken => 0,
+            Answer::Later => BLK_STS_RESOURCE,
+            Answer::Failed(error) => blk_status(error),
+        }
+    }
+
+    /// The block layer calls `queue_rq` with each request that is left in the list.
+    ///
+    /// # Safety
+    /// Called by the block layer, with what it passes.
+    unsafe extern "C" fn queue_rqs(list: *mut bindings::rq_list) {
+        // SAFETY: blk-mq hands the requests over, all of one disk.
+        let mut requests = unsafe { Requests::from_raw(list.read()) };
+        let mut left = Requests::new();
+        while let Some(hctx) = requests.first_hctx() {
+            let of_this_queue = core::iter::from_fn(|| {
+                (requests.first_hctx() == Some(hctx)).then(|| requests.pop()).flatten()
+            });
+            // SAFETY: The context of a live request.
+            unsafe { Self::queue_of(hctx) }.queue_rqs(of_this_queue, &mut left);
+        }
+        // SAFETY: blk-mq's own list, whose requests are in `left` or gone.
+        unsafe { list.write(left.into_raw()) };
+    }
+
+    /// # Safety
+    /// Called by the block layer, with what it passes.
+    unsafe extern "C" fn commit_rqs(hctx: *mut bindings::blk_mq_hw_ctx) {
+        // SAFETY: blk-mq passes a live context.
+        unsafe { Self::queue_of(hctx) }.commit_rqs();
+    }
+
+    /// # Safety
+    /// Called by the block layer, with what it passes.
+    unsafe extern "C" fn timeout(rq: *mut bindings::request) -> bindings::blk_eh_timer_return {
+        // SAFETY: blk-mq passes a live request.
+        let (hctx, tag) = unsafe { ((*rq).mq_hctx, (*rq).tag) };
+        // SAFETY: The request was started, hence has a context.
+        unsafe { Self::queue_of(hctx) }.timed_out(rq as usize, tag as usize);
+        // Ending the session takes the request back, outside of this callback; until then the
+        // clock starts again.
+        bindings::blk_eh_timer_return_BLK_EH_RESET_TIMER
+    }
+
+    /// # Safety
+    /// Called by the block layer, with what it passes.
+    unsafe extern "C" fn open(disk: *mut bindings::gendisk, _mode: bindings::blk_mode_t) -> c_int {
+        // SAFETY: A live disk; see `alloc`.
+        let device = unsafe { &*(*disk).private_data.cast::<D>() };
+        to_c(if device.is_dying() { Err(ENXIO) } else { Ok(()) })
+    }
+
+    /// # Safety
+    /// Called by the block layer, with what it passes.
+    unsafe extern "C" fn free_disk(disk: *mut bindings::gendisk) {
+        // SAFETY: From `into_raw` in `alloc`; the disk's last user is gone.
+        drop(unsafe { Arc::from_raw((*disk).private_data.cast::<D>()) });
+        LIVE.fetch_sub(1, Full);
+    }
+}

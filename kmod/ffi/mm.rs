@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Pages, and their mapping into a process.
 
-use super::Descriptor;
-use crate::memory::View;
-use core::ptr::NonNull;
+use core::{marker::PhantomData, ptr::NonNull};
 use kernel::{
     bindings,
     mm::virt::{flags, VmaMixedMap, VmaNew},
@@ -200,6 +198,14 @@ impl AddressSpace {
     }
 }
 
+/// What processes may map.
+pub(crate) trait Mappable: Send + Sync + 'static {
+    /// Answers a fault at `offset` of the file: calls `insert` for the page there, and for as many
+    /// of those behind it as it likes, each with its distance in pages. It keeps them alive
+    /// meanwhile.
+    fn fault(&self, offset: u64, insert: impl FnMut(usize, RawPage) -> Result) -> Result;
+}
+
 /// A mapping that mmap(2) is about to make.
 pub(crate) struct NewMapping<'a> {
     vma: &'a VmaNew,
@@ -229,7 +235,7 @@ impl NewMapping<'_> {
     /// Lets faults be answered by what `view` sees; the mapping keeps the view alive.
     ///
     /// EINVAL unless the mapping is shared: a private one would read zeros and lose what it writes.
-    pub(crate) fn serve_from(self, view: Arc<View>) -> Result {
+    pub(crate) fn serve_from<M: Mappable>(self, view: Arc<M>) -> Result {
         if self.vma.flags() & flags::SHARED == 0 {
             return Err(EINVAL);
         }
@@ -238,67 +244,72 @@ impl NewMapping<'_> {
         self.vma.set_dontexpand();
         self.vma.set_dontcopy();
         self.vma.set_dontdump();
+        let operations: &'static bindings::vm_operations_struct = &Callbacks::<M>::TABLE;
         // SAFETY: A mapping being set up is ours to change; `close` gives the reference back.
         unsafe { (*self.raw).vm_private_data = Arc::into_raw(view).cast_mut().cast() };
-        // SAFETY: As above.
-        unsafe { (*self.raw).vm_ops = &raw const VM_OPS.0 };
+        // SAFETY: It is still being set up, and the table is a static.
+        unsafe { (*self.raw).vm_ops = operations };
         Ok(())
     }
 }
 
-static VM_OPS: Descriptor<bindings::vm_operations_struct> =
-    Descriptor(bindings::vm_operations_struct {
-        open: Some(vma_open),
-        close: Some(vma_close),
-        fault: Some(vma_fault),
+/// The memory manager's callbacks, for mappings of `M`.
+struct Callbacks<M>(PhantomData<M>);
+
+impl<M: Mappable> Callbacks<M> {
+    const TABLE: bindings::vm_operations_struct = bindings::vm_operations_struct {
+        open: Some(Self::open),
+        close: Some(Self::close),
+        fault: Some(Self::fault),
         ..pin_init::zeroed()
-    });
+    };
 
-/// A mapping was split in two: each half holds a reference.
-///
-/// # Safety
-/// Called by the memory manager, for a mapping of ours, with what it passes.
-unsafe extern "C" fn vma_open(vma: *mut bindings::vm_area_struct) {
-    // SAFETY: `serve_from` put it there.
-    let view = unsafe { (*vma).vm_private_data }.cast::<View>();
-    // SAFETY: The half that exists holds a reference.
-    let borrowed = core::mem::ManuallyDrop::new(unsafe { Arc::from_raw(view) });
-    core::mem::forget(Arc::clone(&borrowed));
-}
+    /// A mapping was split in two: each half holds a reference.
+    ///
+    /// # Safety
+    /// Called by the memory manager, for a mapping of ours, with what it passes.
+    unsafe extern "C" fn open(vma: *mut bindings::vm_area_struct) {
+        // SAFETY: `serve_from` put it there.
+        let view = unsafe { (*vma).vm_private_data }.cast::<M>();
+        // SAFETY: The half that exists holds a reference.
+        let borrowed = core::mem::ManuallyDrop::new(unsafe { Arc::from_raw(view) });
+        core::mem::forget(Arc::clone(&borrowed));
+    }
 
-/// # Safety
-/// Called by the memory manager, for a mapping of ours, with what it passes.
-unsafe extern "C" fn vma_close(vma: *mut bindings::vm_area_struct) {
-    // SAFETY: `serve_from` or `vma_open` put a reference there for this mapping.
-    drop(unsafe { Arc::from_raw((*vma).vm_private_data.cast::<View>()) });
-}
+    /// # Safety
+    /// Called by the memory manager, for a mapping of ours, with what it passes.
+    unsafe extern "C" fn close(vma: *mut bindings::vm_area_struct) {
+        // SAFETY: `serve_from` or `open` put a reference there for this mapping.
+        drop(unsafe { Arc::from_raw((*vma).vm_private_data.cast::<M>()) });
+    }
 
-/// # Safety
-/// Called by the memory manager, for a mapping of ours, with what it passes.
-unsafe extern "C" fn vma_fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
-    // SAFETY: A fault being handled.
-    let fault = unsafe { &(*vmf).__bindgen_anon_1 };
-    // SAFETY: The mapping is stable during a fault; it holds a reference to the view.
-    let view = unsafe { &*(*fault.vma).vm_private_data.cast::<View>() };
-    // SAFETY: `serve_from` has set VM_MIXEDMAP, and the fault holds the lock.
-    let vma = unsafe { VmaMixedMap::from_raw(fault.vma) };
-    let address = fault.address & !(bindings::PAGE_SIZE - 1);
-    let offset = (fault.pgoff as u64).wrapping_mul(bindings::PAGE_SIZE as u64);
-    let end = vma.end();
-    let outcome = view.fault(offset, |nth, page| {
-        let at = address.wrapping_add(nth.wrapping_mul(bindings::PAGE_SIZE));
-        if at >= end {
-            return Err(EFAULT);
+    /// # Safety
+    /// Called by the memory manager, for a mapping of ours, with what it passes.
+    unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
+        // SAFETY: A fault being handled.
+        let fault = unsafe { &(*vmf).__bindgen_anon_1 };
+        // SAFETY: The mapping is stable during a fault; it holds a reference to the view.
+        let view = unsafe { &*(*fault.vma).vm_private_data.cast::<M>() };
+        // SAFETY: `serve_from` has set VM_MIXEDMAP, and the fault holds the lock.
+        let vma = unsafe { VmaMixedMap::from_raw(fault.vma) };
+        let address = fault.address & !(bindings::PAGE_SIZE - 1);
+        let offset = (fault.pgoff as u64).wrapping_mul(bindings::PAGE_SIZE as u64);
+        let end = vma.end();
+        let outcome = view.fault(offset, |nth, page| {
+            let at = address.wrapping_add(nth.wrapping_mul(bindings::PAGE_SIZE));
+            if at >= end {
+                return Err(EFAULT);
+            }
+            let page = NonNull::new(page).ok_or(EFAULT)?;
+            // SAFETY: `Mappable::fault` keeps the page alive during the call.
+            vma.vm_insert_page(at, unsafe { &BorrowedPage::from_raw(page) })
+        });
+        match outcome {
+            Ok(()) => bindings::vm_fault_reason_VM_FAULT_NOPAGE,
+            // Two threads touched it at once; the other one was first.
+            Err(error) if error == EBUSY => bindings::vm_fault_reason_VM_FAULT_NOPAGE,
+            Err(error) if error == ENOMEM => bindings::vm_fault_reason_VM_FAULT_OOM,
+            Err(_) => bindings::vm_fault_reason_VM_FAULT_SIGBUS,
         }
-        let page = NonNull::new(page).ok_or(EFAULT)?;
-        // SAFETY: `View::fault` keeps the page alive during the call.
-        vma.vm_insert_page(at, unsafe { &BorrowedPage::from_raw(page) })
-    });
-    match outcome {
-        Ok(()) => bindings::vm_fault_reason_VM_FAULT_NOPAGE,
-        // Two threads touched it at once; the other one was first.
-        Err(error) if error == EBUSY => bindings::vm_fault_reason_VM_FAULT_NOPAGE,
-        Err(error) if error == ENOMEM => bindings::vm_fault_reason_VM_FAULT_OOM,
-        Err(_) => bindings::vm_fault_reason_VM_FAULT_SIGBUS,
     }
 }

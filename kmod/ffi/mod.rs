@@ -1,25 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The kernel's C interfaces behind safe types: the only place where raw bindings appear.
 //!
-//! Each file wraps one subsystem. Callbacks from C are turned into calls of plain Rust functions
-//! here, so that the rest of the module is free of pointers whose lifetime the compiler cannot see.
+//! Each file wraps one subsystem, and imports nothing from above it: callbacks from C are turned
+//! into calls of a trait that what lies above implements, so that the rest of the module is free of
+//! pointers whose lifetime the compiler cannot see.
 
 use kernel::prelude::*;
 
+pub(crate) mod barrier;
 pub(crate) mod chardev;
 mod compat;
 pub(crate) mod disk;
+pub(crate) mod machine;
 pub(crate) mod mm;
 pub(crate) mod noio;
 pub(crate) mod param;
-mod power;
+pub(crate) mod power;
+pub(crate) mod process;
 pub(crate) mod request;
+pub(crate) mod signals;
+pub(crate) mod sleep;
 pub(crate) mod sysfs;
-pub(crate) mod system;
 pub(crate) mod wait;
 pub(crate) mod work;
 
-pub(crate) use compat::{errors, smp_mb, this_module};
+pub(crate) use compat::{errors, this_module};
 
 /// Lets an immutable C descriptor be a static.
 #[repr(transparent)]

@@ -1,16 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Module parameters that show in sysfs; the `module!` macro makes only such as do not.
 
-use crate::{params, proto::command::Policy};
+use crate::proto::command::Policy;
 use core::fmt::Write as _;
 use kernel::{
     bindings,
     prelude::*,
-    sync::atomic::{Atomic, Relaxed},
+    sync::{
+        atomic::{Acquire, Atomic, Relaxed, Release},
+        SetOnce,
+    },
 };
 
-/// Waits until nobody is writing a parameter of the module.
-pub(crate) fn wait_for_writers() {
+/// Who is told that a parameter was written, and whether: parameters are set before the module's
+/// init runs, when there is nobody to tell.
+static CHANGED: SetOnce<fn()> = SetOnce::new();
+static WATCHED: Atomic<bool> = Atomic::new(false);
+
+/// Has `changed` called when a parameter was written, until [`watch_no_more`]. Called once.
+pub(crate) fn watch(changed: fn()) {
+    CHANGED.populate(changed);
+    WATCHED.store(true, Release);
+}
+
+/// Ends [`watch`]: whoever was writing a parameter has done what follows from it.
+pub(crate) fn watch_no_more() {
+    WATCHED.store(false, Release);
     // SAFETY: This module, whose parameters are written under this lock.
     unsafe { bindings::kernel_param_lock(super::this_module()) };
     // SAFETY: Locked above.
@@ -129,7 +144,9 @@ fn finish(result: c_int) -> c_int {
     if result != 0 {
         return EINVAL.to_errno();
     }
-    params::changed();
+    if let (true, Some(changed)) = (WATCHED.load(Acquire), CHANGED.as_ref()) {
+        changed();
+    }
     0
 }
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What the kernel's power management tells the control device, as it does every device.
 
-use crate::suspend;
 use kernel::{bindings, prelude::*};
 
 #[expect(improper_ctypes, reason = "a device is passed by pointer, its layout is the bindings'")]
@@ -13,25 +12,33 @@ extern "C" {
 
 type Callback = unsafe extern "C" fn(*mut bindings::device) -> c_int;
 
+/// Who is told of the machine's sleeps.
+pub(crate) trait Sleeper {
+    /// The devices go to sleep; processes and kernel threads have been frozen.
+    fn fall_asleep();
+    /// The machine's image is about to be written.
+    fn wake();
+}
+
 /// # Safety
 /// Called by the power management, with what it passes.
-unsafe extern "C" fn sleep(_device: *mut bindings::device) -> c_int {
-    suspend::fall_asleep();
+unsafe extern "C" fn sleep<S: Sleeper>(_device: *mut bindings::device) -> c_int {
+    S::fall_asleep();
     0
 }
 
 /// # Safety
 /// Called by the power management, with what it passes.
-unsafe extern "C" fn thaw(_device: *mut bindings::device) -> c_int {
-    suspend::wake();
+unsafe extern "C" fn thaw<S: Sleeper>(_device: *mut bindings::device) -> c_int {
+    S::wake();
     0
 }
 
-/// Has [`crate::suspend`] told of the machine's sleeps, for as long as the device exists.
+/// Has `S` told of the machine's sleeps, for as long as the device exists.
 ///
 /// # Safety
 /// A registered device, which is no driver's.
-pub(super) unsafe fn watch(device: *mut bindings::device) {
+pub(super) unsafe fn watch<S: Sleeper>(device: *mut bindings::device) {
     // SAFETY: The contract.
-    unsafe { srb_watch_sleep(device, sleep, thaw) };
+    unsafe { srb_watch_sleep(device, sleep::<S>, thaw::<S>) };
 }

@@ -2,13 +2,8 @@
 //! Files in sysfs: those of a class and those of a disk, from types that say their name, mode and
 //! content.
 
-use super::{
-    compat,
-    system::{admin_only, SignalsHeld},
-    Descriptor,
-};
-use crate::{device::Device, sysfs};
-use core::mem::offset_of;
+use super::{compat, process::admin_only, signals::SignalsHeld, Descriptor};
+use core::{marker::PhantomData, mem::offset_of};
 use kernel::{bindings, error::to_result, prelude::*};
 
 /// A file of the class.
@@ -23,14 +18,15 @@ pub(crate) trait ClassFile {
     }
 }
 
-/// A file of a disk. Neither function may take a lock that is held while a disk is removed.
-pub(crate) trait DiskFile {
+/// A file of each disk of a `D`. Neither function may take a lock that is held while a disk is
+/// removed.
+pub(crate) trait DiskFile<D> {
     const NAME: &'static CStr;
     const MODE: u16;
     /// Writes the file's content.
-    fn show(device: &Device, page: &mut Page<'_>) -> Result;
+    fn show(device: &D, page: &mut Page<'_>) -> Result;
     /// Does what was written.
-    fn store(_device: &Device, _text: &[u8]) -> Result {
+    fn store(_device: &D, _text: &[u8]) -> Result {
         Err(EIO)
     }
 }
@@ -164,7 +160,10 @@ unsafe extern "C" fn class_store<T: ClassFile>(
     unsafe { stored(buffer, count, |text| as_command(|| T::store(text))) }
 }
 
-const fn class_file<T: ClassFile>() -> Descriptor<bindings::class_attribute> {
+/// A file of the class, described for the kernel.
+pub(crate) type ClassEntry = Descriptor<bindings::class_attribute>;
+
+pub(crate) const fn class_entry<T: ClassFile>() -> ClassEntry {
     Descriptor(bindings::class_attribute {
         attr: compat::attribute(T::NAME, T::MODE),
         show: Some(class_show::<T>),
@@ -175,33 +174,33 @@ const fn class_file<T: ClassFile>() -> Descriptor<bindings::class_attribute> {
 /// The device behind a file of a disk.
 ///
 /// # Safety
-/// `device` is the whole-disk block device of one of our disks, which lives as long as the callback
+/// `device` is the whole-disk block device of a disk of `D`, which lives as long as the callback
 /// runs.
-unsafe fn disk_device<'a>(device: *mut bindings::device) -> &'a Device {
+unsafe fn disk_device<'a, D>(device: *mut bindings::device) -> &'a D {
     // SAFETY: As `dev_to_disk()` of `<linux/blkdev.h>`.
     let part0 = unsafe { device.byte_sub(offset_of!(bindings::block_device, bd_device)) };
     // SAFETY: The contract.
     let disk = unsafe { (*part0.cast::<bindings::block_device>()).bd_disk };
     // SAFETY: Our disks' private data is their device, as long as they live.
-    unsafe { &*(*disk).private_data.cast::<Device>() }
+    unsafe { &*(*disk).private_data.cast::<D>() }
 }
 
 /// # Safety
-/// Called by sysfs, for a file of ours, with what it passes.
-unsafe extern "C" fn disk_show<T: DiskFile>(
+/// Called by sysfs, for a file of a disk of `D`, with what it passes.
+unsafe extern "C" fn disk_show<D, T: DiskFile<D>>(
     device: *mut bindings::device,
     _attribute: compat::DeviceAttribute,
     buffer: *mut c_char,
 ) -> isize {
-    // SAFETY: The files stand in our disks' groups alone.
+    // SAFETY: The files stand in the groups of disks of `D` alone; see `DiskFiles`.
     let device = unsafe { disk_device(device) };
     // SAFETY: sysfs passes a page.
     unsafe { shown(buffer, |page| T::show(device, page)) }
 }
 
 /// # Safety
-/// Called by sysfs, for a file of ours, with what it passes.
-unsafe extern "C" fn disk_store<T: DiskFile>(
+/// Called by sysfs, for a file of a disk of `D`, with what it passes.
+unsafe extern "C" fn disk_store<D, T: DiskFile<D>>(
     device: *mut bindings::device,
     _attribute: compat::DeviceAttribute,
     buffer: *const c_char,
@@ -213,82 +212,122 @@ unsafe extern "C" fn disk_store<T: DiskFile>(
     unsafe { stored(buffer, count, |text| admin_only().and_then(|()| T::store(device, text))) }
 }
 
-const fn disk_file<T: DiskFile>() -> Descriptor<bindings::device_attribute> {
+/// A file of each disk, described for the kernel.
+pub(crate) type DiskEntry = Descriptor<bindings::device_attribute>;
+
+pub(crate) const fn disk_entry<D, T: DiskFile<D>>() -> DiskEntry {
     let store: Option<compat::StoreDevice> =
-        if T::MODE & 0o200 != 0 { Some(disk_store::<T>) } else { None };
-    Descriptor(compat::device_attribute(compat::attribute(T::NAME, T::MODE), disk_show::<T>, store))
+        if T::MODE & 0o200 != 0 { Some(disk_store::<D, T>) } else { None };
+    let attribute = compat::attribute(T::NAME, T::MODE);
+    Descriptor(compat::device_attribute(attribute, disk_show::<D, T>, store))
 }
 
-type List<const N: usize> = Descriptor<[*const bindings::attribute; N]>;
+/// A terminated list of attributes, and one of groups of them.
+pub(crate) type List<const N: usize> = Descriptor<[*const bindings::attribute; N]>;
+pub(crate) type Group = Descriptor<bindings::attribute_group>;
+pub(crate) type Groups = Descriptor<[*const bindings::attribute_group; 2]>;
 
-/// The terminated list of attributes that the kernel wants, from types.
-macro_rules! attribute_list {
-    ($list:ident, $make:ident, $kind:ident, [$($type:ident),* $(,)?]) => {
-        static $list: List<{ [$(stringify!($type)),*].len() + 1 }> = {
-            Descriptor([
-                $({
-                    static FILE: Descriptor<bindings::$kind> = $make::<sysfs::$type>();
-                    &raw const FILE.0.attr
-                },)*
-                core::ptr::null(),
-            ])
+pub(crate) const fn group<const N: usize>(list: &'static List<N>) -> Group {
+    Descriptor(compat::attribute_group(list.0.as_ptr()))
+}
+
+/// The one group of attributes that the kernel wants, from types.
+macro_rules! file_groups {
+    ([$($type:ty),* $(,)?], $entry:ty, |$file:ident| $make:expr) => {{
+        use $crate::ffi::sysfs::{group, Group, Groups, List};
+        static LIST: List<{ [$(stringify!($type)),*].len() + 1 }> = $crate::ffi::Descriptor([
+            $({
+                type $file = $type;
+                static FILE: $entry = $make;
+                &raw const FILE.0.attr
+            },)*
+            core::ptr::null(),
+        ]);
+        static GROUP: Group = group(&LIST);
+        static GROUPS: Groups =
+            $crate::ffi::Descriptor([&raw const GROUP.0, core::ptr::null()]);
+        &GROUPS
+    }};
+}
+pub(crate) use file_groups;
+
+/// Makes a static [`Class`] out of the types of its files.
+macro_rules! class_of {
+    ($vis:vis $class:ident: [$($type:ty),* $(,)?]) => {
+        $vis static $class: $crate::ffi::sysfs::Class = {
+            use $crate::ffi::sysfs::{class_entry, file_groups, Class, ClassEntry};
+            Class::of(file_groups!([$($type),*], ClassEntry, |File| class_entry::<File>()))
         };
     };
 }
+pub(crate) use class_of;
 
-attribute_list!(
-    CLASS_LIST,
-    class_file,
-    class_attribute,
-    [
-        Urls, Volumes, BadAnswers, Standbys, AddUrls, RemoveUrls, Create, Extend, Destroy, Attach,
-        Detach
-    ]
-);
-attribute_list!(
-    DISK_LIST,
-    disk_file,
-    device_attribute,
-    [Debug, Policy, AgentWait, DeviceUrls, VolumeName, Size, Serial, Wwid, Vendor, Model]
-);
+/// Makes a static [`DiskFiles`] out of the types of the files.
+macro_rules! disk_files_of {
+    ($vis:vis $files:ident of $device:ty: [$($type:ty),* $(,)?]) => {
+        $vis static $files: $crate::ffi::sysfs::DiskFiles<$device> = {
+            use $crate::ffi::sysfs::{disk_entry, file_groups, DiskEntry, DiskFiles};
+            let groups =
+                file_groups!([$($type),*], DiskEntry, |File| disk_entry::<$device, File>());
+            // SAFETY: All of them are files of such disks.
+            unsafe { DiskFiles::of(groups) }
+        };
+    };
+}
+pub(crate) use disk_files_of;
 
-type Groups = Descriptor<[*const bindings::attribute_group; 2]>;
-
-static CLASS_GROUP: Descriptor<bindings::attribute_group> =
-    Descriptor(compat::attribute_group(CLASS_LIST.0.as_ptr()));
-static CLASS_GROUPS: Groups = Descriptor([&raw const CLASS_GROUP.0, core::ptr::null()]);
-static DISK_GROUP: Descriptor<bindings::attribute_group> =
-    Descriptor(compat::attribute_group(DISK_LIST.0.as_ptr()));
-static DISK_GROUPS: Groups = Descriptor([&raw const DISK_GROUP.0, core::ptr::null()]);
-
-#[allow(clippy::as_underscore, clippy::ptr_as_ptr, reason = "the type differs between kernels")]
-static CLASS: Descriptor<bindings::class> = Descriptor(bindings::class {
-    name: kernel::str::as_char_ptr_in_const_context(c"srb"),
-    // Some kernels have a `const` there, and others do not.
-    class_groups: CLASS_GROUPS.0.as_ptr() as _,
-    ..pin_init::zeroed()
-});
-
-/// What `device_add_disk` takes: the files are there before udev hears of the disk.
-pub(super) fn disk_groups() -> *mut *const bindings::attribute_group {
-    DISK_GROUPS.0.as_ptr().cast_mut()
+/// The files of each disk of a `D`.
+///
+/// # Invariants
+/// The groups have files of such disks alone.
+pub(crate) struct DiskFiles<D> {
+    groups: &'static Groups,
+    _of: PhantomData<fn(&D)>,
 }
 
-/// The class's registration; dropping it removes the files and waits for their users.
-pub(crate) struct Registration(());
+impl<D> DiskFiles<D> {
+    /// # Safety
+    /// The groups have entries of [`disk_entry`] for `D` alone.
+    pub(crate) const unsafe fn of(groups: &'static Groups) -> Self {
+        // INVARIANT: The contract.
+        Self { groups, _of: PhantomData }
+    }
+
+    /// What `device_add_disk` takes: the files are there before udev hears of the disk.
+    pub(super) fn groups(&self) -> *mut *const bindings::attribute_group {
+        self.groups.0.as_ptr().cast_mut()
+    }
+}
+
+/// `/sys/class/srb` with its files.
+pub(crate) struct Class(Descriptor<bindings::class>);
+
+impl Class {
+    #[allow(clippy::as_underscore, clippy::ptr_as_ptr, reason = "the type differs between kernels")]
+    pub(crate) const fn of(groups: &'static Groups) -> Self {
+        Self(Descriptor(bindings::class {
+            name: kernel::str::as_char_ptr_in_const_context(c"srb"),
+            // Some kernels have a `const` there, and others do not.
+            class_groups: groups.0.as_ptr() as _,
+            ..pin_init::zeroed()
+        }))
+    }
+}
+
+/// A class's registration; dropping it removes the files and waits for their users.
+pub(crate) struct Registration(&'static Class);
 
 impl Registration {
-    /// Makes `/sys/class/srb`.
-    pub(crate) fn new() -> Result<Self> {
+    pub(crate) fn new(class: &'static Class) -> Result<Self> {
         // SAFETY: A static description.
-        to_result(unsafe { bindings::class_register(&raw const CLASS.0) })?;
-        Ok(Self(()))
+        to_result(unsafe { bindings::class_register(&raw const class.0 .0) })?;
+        Ok(Self(class))
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
         // SAFETY: Registered in `new`.
-        unsafe { bindings::class_unregister(&raw const CLASS.0) };
+        unsafe { bindings::class_unregister(&raw const self.0 .0 .0) };
     }
 }

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The files below `/sys/class/srb` and those that each disk gets; docs/ABI describes them for
-//! users.
+//! The files that each disk gets; docs/ABI describes them for users.
 //!
 //! Removing a disk waits for the readers of its files, so they take no lock that is held meanwhile:
 //! not `LIFECYCLE`, and of the registry its table alone, which is held for looks and changes.
 
 use crate::{
-    chardev, commands, control,
     device::Device,
-    ffi::sysfs::{ClassFile, DiskFile, Page},
+    ffi::sysfs::{disk_files_of, DiskFile, Page},
     log, params,
     proto::command::Policy as RequestPolicy,
     registry, urls,
@@ -16,119 +14,14 @@ use crate::{
 use core::fmt::Write as _;
 use kernel::prelude::*;
 
-/// A control file: writing does something, reading tells how.
-macro_rules! control_file {
-    ($type:ident, $name:literal, $run:path, $usage:literal) => {
-        pub(crate) struct $type;
-
-        impl ClassFile for $type {
-            const NAME: &'static CStr = $name;
-            const MODE: u16 = 0o600;
-
-            fn show(page: &mut Page<'_>) -> Result {
-                page.push($usage).then_some(()).ok_or(EIO)
-            }
-
-            fn store(text: &[u8]) -> Result {
-                $run(text)
-            }
-        }
-    };
-}
-
-control_file!(
-    AddUrls,
-    c"add_urls",
-    commands::add_urls,
-    "Usage: echo 'http://HOST[:PORT]/PATH[,URL...]' > add_urls\n"
-);
-control_file!(
-    RemoveUrls,
-    c"remove_urls",
-    commands::remove_urls,
-    "Usage: echo 'URL[,URL...]' > remove_urls\n"
-);
-control_file!(
-    Create,
-    c"create",
-    commands::create,
-    "Usage: echo 'VOLUME SIZE' > create   (SIZE: bytes, or an integer with k, M, G or T)\n"
-);
-control_file!(
-    Extend,
-    c"extend",
-    commands::extend,
-    "Usage: echo 'VOLUME SIZE' > extend   (SIZE: bytes, or an integer with k, M, G or T)\n"
-);
-control_file!(Destroy, c"destroy", commands::destroy, "Usage: echo VOLUME > destroy\n");
-control_file!(Attach, c"attach", commands::attach, "Usage: echo 'VOLUME DEVICE' > attach\n");
-control_file!(Detach, c"detach", commands::detach, "Usage: echo 'DEVICE [force]' > detach\n");
-
-/// `urls`: the list as `add_urls` takes it.
-pub(crate) struct Urls;
-
-impl ClassFile for Urls {
-    const NAME: &'static CStr = c"urls";
-    const MODE: u16 = 0o400;
-
-    fn show(page: &mut Page<'_>) -> Result {
-        let (mut first, mut left_out) = (true, 0u32);
-        urls::for_each(|url| {
-            let comma = if first { "" } else { "," };
-            first = false;
-            if left_out > 0 || !page.push_reserving(&[comma, url.as_str()]) {
-                left_out += 1;
-            }
-            true
-        });
-        page.finish(left_out.into(), "URLs", "url list")
-    }
-}
-
-/// `volumes`: a name a line.
-pub(crate) struct Volumes;
-
-impl ClassFile for Volumes {
-    const NAME: &'static CStr = c"volumes";
-    const MODE: u16 = 0o400;
-
-    fn show(page: &mut Page<'_>) -> Result {
-        let left_out = commands::volumes(|name| page.push_reserving(&[name, "\n"]))?;
-        match left_out {
-            0 => Ok(()),
-            left_out => page.note_left_out(left_out, "volumes", "volume list"),
-        }
-    }
-}
-
-/// `bad_answers`: a number.
-pub(crate) struct BadAnswers;
-
-impl ClassFile for BadAnswers {
-    const NAME: &'static CStr = c"bad_answers";
-    const MODE: u16 = 0o400;
-
-    fn show(page: &mut Page<'_>) -> Result {
-        writeln!(page, "{}", control::bad_answers()).map_err(|_| EIO)
-    }
-}
-
-/// `standbys`: a number.
-pub(crate) struct Standbys;
-
-impl ClassFile for Standbys {
-    const NAME: &'static CStr = c"standbys";
-    const MODE: u16 = 0o400;
-
-    fn show(page: &mut Page<'_>) -> Result {
-        writeln!(page, "{}", chardev::standbys()).map_err(|_| EIO)
-    }
-}
+disk_files_of!(pub(crate) DISK_FILES of Device: [
+    Debug, Policy, AgentWait, DeviceUrls, VolumeName, Size, Serial, Wwid, Vendor, Model
+]);
 
 /// `srb_debug`: the device's log level.
 pub(crate) struct Debug;
 
-impl DiskFile for Debug {
+impl DiskFile<Device> for Debug {
     const NAME: &'static CStr = c"srb_debug";
     const MODE: u16 = 0o644;
 
@@ -150,7 +43,7 @@ impl DiskFile for Debug {
 /// `srb_policy`: what becomes of requests that no server has answered.
 pub(crate) struct Policy;
 
-impl DiskFile for Policy {
+impl DiskFile<Device> for Policy {
     const NAME: &'static CStr = c"srb_policy";
     const MODE: u16 = 0o644;
 
@@ -175,7 +68,7 @@ impl DiskFile for Policy {
 /// `srb_agent_wait`: for how long requests still wait for an agent.
 pub(crate) struct AgentWait;
 
-impl DiskFile for AgentWait {
+impl DiskFile<Device> for AgentWait {
     const NAME: &'static CStr = c"srb_agent_wait";
     const MODE: u16 = 0o444;
 
@@ -196,7 +89,7 @@ impl DiskFile for AgentWait {
 /// `srb_urls`: the volume's URLs, the one in use first.
 pub(crate) struct DeviceUrls;
 
-impl DiskFile for DeviceUrls {
+impl DiskFile<Device> for DeviceUrls {
     const NAME: &'static CStr = c"srb_urls";
     const MODE: u16 = 0o444;
 
@@ -220,7 +113,7 @@ impl DiskFile for DeviceUrls {
 /// `srb_name`: the volume's name.
 pub(crate) struct VolumeName;
 
-impl DiskFile for VolumeName {
+impl DiskFile<Device> for VolumeName {
     const NAME: &'static CStr = c"srb_name";
     const MODE: u16 = 0o444;
 
@@ -232,7 +125,7 @@ impl DiskFile for VolumeName {
 /// `serial`, for those who look for it where other drivers have it: the volume's name.
 pub(crate) struct Serial;
 
-impl DiskFile for Serial {
+impl DiskFile<Device> for Serial {
     const NAME: &'static CStr = c"serial";
     const MODE: u16 = 0o444;
 
@@ -244,7 +137,7 @@ impl DiskFile for Serial {
 /// `wwid`: which volume of all that there are.
 pub(crate) struct Wwid;
 
-impl DiskFile for Wwid {
+impl DiskFile<Device> for Wwid {
     const NAME: &'static CStr = c"wwid";
     const MODE: u16 = 0o444;
 
@@ -259,7 +152,7 @@ macro_rules! constant_file {
     ($type:ident, $name:literal, $text:literal) => {
         pub(crate) struct $type;
 
-        impl DiskFile for $type {
+        impl DiskFile<Device> for $type {
             const NAME: &'static CStr = $name;
             const MODE: u16 = 0o444;
 
@@ -276,7 +169,7 @@ constant_file!(Model, c"model", "REST volume\n");
 /// `srb_size`: the volume's size in bytes.
 pub(crate) struct Size;
 
-impl DiskFile for Size {
+impl DiskFile<Device> for Size {
     const NAME: &'static CStr = c"srb_size";
     const MODE: u16 = 0o444;
 
