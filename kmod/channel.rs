@@ -5,7 +5,7 @@
 //! them from the submission ring; its ENTER ioctl calls [`Channel::reap`], which ends
 //! them ([`reap`]).
 //!
-//! A channel lives as long as its device. Its [`Link`] lives as long as an agent session: new
+//! A channel lives as long as its device. Its [`Link`] lives as long as an agent's session: new
 //! memory, empty rings. Requests that an agent leaves behind go back to the block layer and come
 //! again through the next one.
 //!
@@ -16,28 +16,23 @@
 //!   away (`Quarantined`).
 //! - `active` counts the slots that are not `Idle`.
 //! - A slot's generation changes with each submission, so that a completion fits at most once.
-//!
-//! # Lock order
-//! `state` is taken in process context, with nothing but the wait queue of a worker
-//! ([`crate::session::Worker`]) below it.
 
 use crate::{
-    device::Fate,
+    fate::Fate,
     ffi::request::{Direction, History, Request},
+    link::Link,
     log,
     memory::Memory,
-    proto::{
-        descriptor::{Generation, COMPLETION_WORDS, SUBMISSION_WORDS},
-        layout::DATA,
-        ring::{Consumer, Producer},
-    },
-    session::Session,
-    suspend,
+    peer::Peer,
+    proto::{descriptor::Generation, layout::DATA},
 };
 use kernel::{
     new_spinlock,
     prelude::*,
-    sync::{Arc, SpinLock},
+    sync::{
+        atomic::{Acquire, Atomic, Full},
+        Arc, SpinLock,
+    },
 };
 
 mod blk;
@@ -59,9 +54,6 @@ enum Verdict {
     /// The block layer ends it with this error.
     Failed(Error),
 }
-
-/// The agent broke the protocol.
-pub(crate) struct Corrupt;
 
 enum Use {
     Idle,
@@ -101,18 +93,18 @@ impl Slot {
     }
 }
 
-struct Link {
-    session: Arc<Session>,
-    memory: Arc<Memory>,
-    submissions: Producer<SUBMISSION_WORDS>,
-    completions: Consumer<COMPLETION_WORDS>,
+/// Whether the machine is about to sleep.
+static HELD_BACK: Atomic<bool> = Atomic::new(false);
+
+/// Has new requests wait, on all channels, or go on; returns whether they waited before. Whoever
+/// takes a channel's lock from now on sees it.
+pub(crate) fn hold_back(holds: bool) -> bool {
+    HELD_BACK.xchg(holds, Full)
 }
 
-impl Link {
-    /// Whether new requests are to wait, though there is an agent.
-    fn takes_nothing(&self) -> bool {
-        self.session.is_retiring() || suspend::is_near()
-    }
+/// Whether new requests are to wait, though there is an agent.
+fn takes_nothing(link: &Link) -> bool {
+    link.peer.is_retiring() || HELD_BACK.load(Acquire)
 }
 
 struct State {
@@ -150,7 +142,7 @@ impl State {
         if self.reclaiming {
             return Err(Verdict::Later);
         }
-        if self.link.as_ref().is_none_or(Link::takes_nothing) {
+        if self.link.as_ref().is_none_or(takes_nothing) {
             return Err(Verdict::Parked);
         }
         let slot = self.slots.get_mut(tag).ok_or(Verdict::Failed(EIO))?;
@@ -213,17 +205,15 @@ impl Channel {
     }
 
     /// Joins the channel to a new session. Everything in flight has been taken back before.
-    pub(crate) fn link(&self, session: Arc<Session>, memory: Arc<Memory>) {
-        let link =
-            Link { session, memory, submissions: Producer::new(), completions: Consumer::new() };
-        let old = self.state.lock().link.replace(link);
+    pub(crate) fn link(&self, peer: Arc<Peer>, memory: Arc<Memory>) {
+        let old = self.state.lock().link.replace(Link::new(peer, memory));
         drop(old);
     }
 
     /// Parts the channel from its session: takes the memory away from the agent, requeues what was
     /// in flight.
     ///
-    /// `queue_rq` may hold references to the memory and the session in its RCU read section, where
+    /// `queue_rq` may hold references to the memory and the peer in its RCU read section, where
     /// the last one must not go. So they stay here until the caller has waited for a grace period
     /// and calls [`Self::retire`].
     pub(crate) fn unlink(&self) {
@@ -269,15 +259,14 @@ impl Channel {
             _ => false,
         });
         if let (true, Some(link)) = (held, &state.link) {
-            link.session.cut_off("a request has passed its deadline");
+            link.peer.cut_off("a request has passed its deadline");
         }
     }
 
     /// The memory that `session` may map.
-    pub(crate) fn memory_for(&self, session: &Session) -> Option<Arc<Memory>> {
+    pub(crate) fn memory_for(&self, session: u64) -> Option<Arc<Memory>> {
         let state = self.state.lock();
-        let link = state.link.as_ref()?;
-        (link.session.id() == session.id()).then(|| link.memory.clone())
+        state.link.as_ref().filter(|link| link.is_of(session)).map(|link| link.memory.clone())
     }
 
     /// Whether this session's agent serves it.
@@ -287,7 +276,7 @@ impl Channel {
 
     /// Whether an agent serves it, and takes requests.
     fn is_served(&self) -> bool {
-        self.state.lock().link.as_ref().is_some_and(|link| !link.takes_nothing())
+        self.state.lock().link.as_ref().is_some_and(|link| !takes_nothing(link))
     }
 
     /// Slots that are in use.
@@ -349,6 +338,6 @@ impl Channel {
 
 impl State {
     fn is_linked_to(&self, session: u64) -> bool {
-        self.link.as_ref().is_some_and(|link| link.session.id() == session)
+        self.link.as_ref().is_some_and(|link| link.is_of(session))
     }
 }

@@ -103,7 +103,7 @@ impl ControlFile for Handle {
     /// nobody serves it any more.
     fn flush(&self, exiting: bool) {
         if let Some(Role::Session(session)) = self.role.as_ref() {
-            if exiting && session.is_caller() {
+            if exiting && session.peer().is_caller() {
                 session.end("its process has ended");
             }
         }
@@ -113,7 +113,7 @@ impl ControlFile for Handle {
         self.stand_by_no_more();
         if let Some(Role::Session(session)) = self.role.as_ref() {
             session.end("it has closed the control device");
-            if session.is_caller() && !process::current_is_exiting() {
+            if session.peer().is_caller() && !process::current_is_exiting() {
                 process::stays_awake(false);
             }
         }
@@ -126,7 +126,7 @@ impl ControlFile for Handle {
         }
         let mapping = Mapping::at(new.offset()).ok_or(EINVAL)?;
         // By another node of the device it would be mapped where `revoke` does not look.
-        if new.bytes() > mapping.bytes() || !session.is_of(self.space) {
+        if new.bytes() > mapping.bytes() || session.peer().space() != self.space {
             return Err(EINVAL);
         }
         new.serve_from(session.memory_at(mapping)?.view())
@@ -142,9 +142,13 @@ impl ControlFile for Handle {
             return Ok(session::is_vacant());
         }
         let (session, number) = self.worker()?;
+        let worker = session.worker(number)?;
         // SAFETY: The session's, which is this file's until its release.
-        unsafe { waiting.on(session.wakeup(number)?) };
-        session.poll(number)
+        unsafe { waiting.on(worker.wakeup()) };
+        if session.has_ended() {
+            return Err(ESHUTDOWN);
+        }
+        Ok(worker.is_wanted())
     }
 
     fn ioctl(&self, cmd: u32, arg: u64, at: UserPtr) -> Result<usize> {
@@ -232,7 +236,7 @@ impl Handle {
         }
         // Those that stand by are not to begin between the end of the old one and this one.
         let turn = (hello.flags & HELLO_TAKEOVER != 0).then(TakingOver::new);
-        let old = registry::session();
+        let old = session::session();
         if let (Some(_), Some(old)) = (&turn, &old) {
             log::info!("session {}: another agent takes over\n", old.id());
             old.make_way()?;
@@ -267,16 +271,16 @@ impl Handle {
 
     fn join(&self, at: UserPtr) -> Result {
         let join: Join = read(at)?;
-        let session = registry::session().ok_or(ESTALE)?;
-        if session.id() != join.session || !session.is_caller() {
+        let session = session::session().ok_or(ESTALE)?;
+        if session.id() != join.session || !session.peer().is_caller() {
             return Err(ESTALE);
         }
         if self.role.as_ref().is_some() {
             return Err(EINVAL);
         }
-        session.join(join.worker)?;
+        session.worker(join.worker)?.join()?;
         if !self.role.populate(Role::Worker(session.clone(), join.worker)) {
-            session.leave(join.worker);
+            session.worker(join.worker)?.leave();
             return Err(EINVAL);
         }
         process::stays_awake(true);

@@ -2,9 +2,9 @@
 //! The files below `/sys/class/srb`; docs/ABI describes them for users.
 
 use crate::{
-    chardev, commands, control,
+    chardev, commands,
     ffi::sysfs::{class_of, ClassFile, Page},
-    urls,
+    peer, urls,
 };
 use core::fmt::Write as _;
 use kernel::prelude::*;
@@ -107,7 +107,7 @@ impl ClassFile for BadAnswers {
     const MODE: u16 = 0o400;
 
     fn show(page: &mut Page<'_>) -> Result {
-        writeln!(page, "{}", control::bad_answers()).map_err(|_| EIO)
+        writeln!(page, "{}", peer::bad_answers()).map_err(|_| EIO)
     }
 }
 

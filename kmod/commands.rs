@@ -3,22 +3,23 @@
 //! half-way.
 //!
 //! Before: [`crate::class_files`], in the context of the process that writes. After: the agent by
-//! [`control::call`], the device by [`Device`]. No lock is held while anybody is waited for; what
+//! [`calls::call`], the device by [`Device`]. No lock is held while anybody is waited for; what
 //! must not run twice at a time is held off by the volume's operation in the registry.
 //!
 //! # Errors
 //! As docs/ABI lists them for each file. Every failure is logged here, once.
 
 use crate::{
-    control::{self, Failure, Wait},
-    device::{Device, DeviceName, VolumeName},
+    calls::{self, Failure, Wait},
+    device::Device,
     disk_files::DISK_FILES,
     ffi::{
         errors::{EDESTADDRREQ, ENOTCONN, EPROTO},
         machine, sleep,
     },
-    housekeeping,
+    lifecycle,
     log::{self, Printable},
+    names::{DeviceName, VolumeName},
     params,
     proto::{
         command::{
@@ -29,7 +30,7 @@ use crate::{
         descriptor::Op,
         layout::{CONTROL, SECTOR_BYTES},
     },
-    registry, session, urls,
+    registry, rounds, session, urls,
 };
 use kernel::{prelude::*, sync::Arc};
 
@@ -133,9 +134,9 @@ pub(crate) fn apply_parameters() {
     urls::touch();
     session::announce_config();
     let deadline = params::request_deadline_secs();
-    let _lifecycle = session::lock_lifecycle();
+    let _lifecycle = lifecycle::lock();
     registry::for_each_device(|device| device.set_deadline(deadline));
-    housekeeping::start();
+    rounds::start();
 }
 
 /// `create`.
@@ -146,7 +147,7 @@ pub(crate) fn create(text: &[u8]) -> Result {
     let created = || -> Result<(), Failure> {
         let operation = registry::begin_detached(&volume)?;
         check_urls()?;
-        control::change(Op::Create, size, name.as_bytes(), false, &operation)?;
+        calls::change(Op::Create, size, name.as_bytes(), false, &operation)?;
         drop(operation);
         Ok(())
     };
@@ -172,7 +173,7 @@ pub(crate) fn extend(text: &[u8]) -> Result {
         // A device that is smaller than its volume is left by an extend that was interrupted: do
         // the rest of it.
         let repeated = device.is_some();
-        control::change(Op::Extend, size, name.as_bytes(), repeated, &operation)?;
+        calls::change(Op::Extend, size, name.as_bytes(), repeated, &operation)?;
         if let Some(device) = &device {
             device.grow(size);
         }
@@ -191,7 +192,7 @@ pub(crate) fn destroy(text: &[u8]) -> Result {
     let destroyed = || -> Result<(), Failure> {
         let operation = registry::begin_detached(&volume)?;
         check_urls()?;
-        control::change(Op::Destroy, 0, name.as_bytes(), false, &operation)?;
+        calls::change(Op::Destroy, 0, name.as_bytes(), false, &operation)?;
         drop(operation);
         Ok(())
     };
@@ -237,7 +238,7 @@ fn attach_volume(volume: &VolumeName, name: &DeviceName) -> Result<Arc<Device>, 
         }
     }
     check_urls()?;
-    let reply = control::call(Op::Stat, 0, volume.as_str().as_bytes(), Wait::Interruptible)?;
+    let reply = calls::call(Op::Stat, 0, volume.as_str().as_bytes(), Wait::Interruptible)?;
     let size = reply.as_slice().try_into().map(u64::from_ne_bytes).map_err(|_| EPROTO)?;
     if size < SECTOR_BYTES || size > i64::MAX as u64 {
         let mut failure = Failure::from(EINVAL);
@@ -248,12 +249,12 @@ fn attach_volume(volume: &VolumeName, name: &DeviceName) -> Result<Arc<Device>, 
     }
     let device = make_device(volume, name, size)?;
     let index = u64::from(device.index());
-    let opened = control::call(Op::Open, index, &[], Wait::Interruptible);
+    let opened = calls::call(Op::Open, index, &[], Wait::Interruptible);
     if let Err(failure) = opened.and_then(|_| device.show(&DISK_FILES).map_err(Failure::from)) {
         discard(&device, Detach::Unused);
         return Err(failure);
     }
-    housekeeping::start();
+    rounds::start();
     drop(operation);
     Ok(device)
 }
@@ -278,9 +279,9 @@ fn first_url(volume: &VolumeName) -> Result<KVec<u8>> {
 /// Makes a device, enters it into the table and links it to the agent's session.
 fn make_device(volume: &VolumeName, name: &DeviceName, size: u64) -> Result<Arc<Device>> {
     let identity = (*volume, first_url(volume)?);
-    let lifecycle = session::lock_lifecycle();
+    let lifecycle = lifecycle::lock();
     let device = Device::new(registry::reserve_index(&lifecycle)?, *name, identity, size)?;
-    let linked = match registry::session() {
+    let linked = match session::session() {
         Some(session) => {
             session.adopt(&device, &lifecycle).inspect_err(|_| session.part(&device, &lifecycle))
         }
@@ -302,13 +303,13 @@ fn discard(device: &Arc<Device>, how: Detach) {
         Detach::Unused => CLOSE_WAIT_MSECS,
         Detach::Force => FORCED_CLOSE_WAIT_MSECS,
     };
-    let closed = control::call(Op::Close, index, &[], Wait::AtMost(patience));
+    let closed = calls::call(Op::Close, index, &[], Wait::AtMost(patience));
     if let Err(failure) = closed {
         if let (Detach::Force, true, Some(session)) =
-            (how, failure.error == ETIMEDOUT, registry::session())
+            (how, failure.error == ETIMEDOUT, session::session())
         {
             // So that the next device need not wait for it.
-            session.cut_off("it does not let go of a device that is detached by force");
+            session.peer().cut_off("it does not let go of a device that is detached by force");
         }
         if failure.error != ENOTCONN && failure.error != ENODEV {
             log::device_warning!(
@@ -319,9 +320,9 @@ fn discard(device: &Arc<Device>, how: Detach) {
             );
         }
     }
-    let lifecycle = session::lock_lifecycle();
+    let lifecycle = lifecycle::lock();
     registry::remove(device, &lifecycle);
-    match registry::session() {
+    match session::session() {
         Some(session) => session.part(device, &lifecycle),
         None => device.channels().iter().for_each(|channel| channel.retire()),
     }
@@ -367,12 +368,14 @@ fn begin_detach(name: &DeviceName, how: Detach) -> Result<(registry::Operating, 
             return Err(EBUSY);
         }
         if let Some(device) = registry::device_named(name) {
-            with_agent = control::interrupt(device.volume().as_str().as_bytes());
+            with_agent = calls::interrupt(device.volume().as_str().as_bytes());
         }
         if with_agent && waited == FORCED_CLOSE_WAIT_MSECS {
             // What it was told to give up may still come, and the volume is held as long.
-            if let Some(session) = registry::session() {
-                session.cut_off("it does not give up a command for a device detached by force");
+            if let Some(session) = session::session() {
+                session
+                    .peer()
+                    .cut_off("it does not give up a command for a device detached by force");
             }
         }
         sleep::sleep_interruptible(10)?;
@@ -398,7 +401,7 @@ pub(crate) fn volumes(mut show: impl FnMut(&str) -> bool) -> Result<u64> {
     let listed = || -> Result<KVec<u8>, Failure> {
         check_urls()?;
         let room = u64::from(CONTROL.window_bytes) - LISTING_HEAD_BYTES as u64;
-        control::call(Op::List, room, &[], Wait::Interruptible)
+        calls::call(Op::List, room, &[], Wait::Interruptible)
     };
     let reply = listed().map_err(|failure| failed("volumes", "", failure))?;
     let listing = Listing::from_bytes(&reply).ok_or(EPROTO)?;

@@ -15,27 +15,26 @@
 
 use crate::{
     channel::Channel,
+    fate::Fate,
     ffi::{
-        disk::{BlockDevice, Disk, Geometry},
+        disk::{BlockDevice, Disk, Shape},
         machine, sleep,
         sysfs::DiskFiles,
         work,
     },
-    log, params,
-    proto::{
-        command::{encoded, Policy, MAX_DEVICE_BYTES, MAX_VOLUME_BYTES},
-        layout::{DATA, SECTOR_BYTES},
-    },
-    session::LifecycleGuard,
+    lifecycle::LifecycleGuard,
+    log,
+    names::{DeviceName, VolumeName},
+    params,
+    proto::layout::{DATA, SECTOR_BYTES},
 };
 use kernel::{
     impl_has_work, new_spinlock, new_work,
     prelude::*,
     sync::{
-        atomic::{Acquire, Atomic, Full, Relaxed, Release},
+        atomic::{Atomic, Relaxed},
         Arc, SpinLock,
     },
-    time::Delta,
     workqueue::{Work, WorkItem},
 };
 
@@ -44,133 +43,6 @@ const OPEN_WAIT_MSECS: u32 = 2000;
 /// How long a detach waits for those who have it open: udev looks at every disk that is new or has
 /// been written to, and is soon done.
 const BUSY_WAIT_MSECS: u32 = 1000;
-
-/// A name of at most `N` bytes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Name<const N: usize> {
-    bytes: [u8; N],
-    len: usize,
-}
-
-/// Name of a disk.
-pub(crate) type DeviceName = Name<MAX_DEVICE_BYTES>;
-/// Name of a volume.
-pub(crate) type VolumeName = Name<MAX_VOLUME_BYTES>;
-
-impl<const N: usize> Name<N> {
-    /// From a name that the parser has let through.
-    pub(crate) fn new(name: &str) -> Result<Self> {
-        let mut bytes = [0; N];
-        bytes.get_mut(..name.len()).ok_or(EINVAL)?.copy_from_slice(name.as_bytes());
-        Ok(Self { bytes, len: name.len() })
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or(b"")
-    }
-
-    /// As text.
-    pub(crate) fn as_str(&self) -> &str {
-        core::str::from_utf8(self.as_bytes()).unwrap_or("")
-    }
-}
-
-impl VolumeName {
-    /// As it stands in a URL.
-    pub(crate) fn encoded(&self) -> Result<KVec<u8>> {
-        // A byte takes at most three when it is encoded.
-        let mut bytes = KVec::with_capacity(3 * self.len, GFP_KERNEL)?;
-        for byte in encoded(self.as_str()) {
-            bytes.push(byte, GFP_KERNEL)?;
-        }
-        Ok(bytes)
-    }
-}
-
-impl DeviceName {
-    /// Whether two disks cannot exist side by side: the same name, or one that a partition of the
-    /// other may get.
-    pub(crate) fn collides_with(&self, other: &Self) -> bool {
-        let is_partition_of = |partition: &[u8], disk: &[u8]| {
-            let Some(suffix) = partition.strip_prefix(disk) else { return false };
-            let digits = match disk.last() {
-                Some(last) if last.is_ascii_digit() => suffix.strip_prefix(b"p").unwrap_or(b""),
-                _ => suffix,
-            };
-            !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
-        };
-        self == other
-            || is_partition_of(self.as_bytes(), other.as_bytes())
-            || is_partition_of(other.as_bytes(), self.as_bytes())
-    }
-}
-
-/// What decides whether a request goes on, shared with the device's channels.
-pub(crate) struct Fate {
-    dying: Atomic<bool>,
-    failing: Atomic<bool>,
-    /// [`Policy::to_secs`].
-    policy_secs: Atomic<i64>,
-    /// Requests that are held by the policy.
-    held: Atomic<usize>,
-    /// A request was held, and none has been done since.
-    outage: Atomic<bool>,
-}
-
-impl Fate {
-    fn new() -> Self {
-        Self {
-            dying: Atomic::new(false),
-            failing: Atomic::new(false),
-            policy_secs: Atomic::new(params::policy().to_secs()),
-            held: Atomic::new(0),
-            outage: Atomic::new(false),
-        }
-    }
-
-    /// What becomes of requests that no server has answered.
-    pub(crate) fn policy(&self) -> Policy {
-        Policy::from_secs(self.policy_secs.load(Relaxed))
-    }
-
-    /// Whether a request that was held for so long is held on.
-    pub(crate) fn holds(&self, held_for: Delta) -> bool {
-        !self.is_dying()
-            && match self.policy() {
-                Policy::Fail => false,
-                Policy::Queue => true,
-                Policy::QueueFor(secs) => held_for < Delta::from_secs(secs.into()),
-            }
-    }
-
-    /// A request is about to be held. [`crate::housekeeping`] has it tried again.
-    pub(crate) fn hold(&self) {
-        self.outage.store(true, Relaxed);
-        self.held.fetch_add(1, Full);
-    }
-
-    /// A request that was held is tried again.
-    pub(crate) fn release(&self) {
-        self.held.fetch_sub(1, Full);
-    }
-
-    /// A server has answered.
-    pub(crate) fn answered(&self) {
-        if self.outage.load(Relaxed) {
-            self.outage.store(false, Relaxed);
-        }
-    }
-
-    /// The device is going away.
-    pub(crate) fn is_dying(&self) -> bool {
-        self.dying.load(Acquire)
-    }
-
-    /// No agent came within the time for it.
-    pub(crate) fn is_failing(&self) -> bool {
-        self.failing.load(Acquire)
-    }
-}
 
 /// See the module's documentation.
 #[pin_data]
@@ -233,7 +105,7 @@ impl Device {
         )?;
         let disk = Disk::new(
             &device,
-            Geometry {
+            Shape {
                 queues: machine::queues(),
                 depth: DATA.depth,
                 request_bytes: DATA.window_bytes,
@@ -308,18 +180,9 @@ impl Device {
         &self.fate
     }
 
-    pub(crate) fn is_dying(&self) -> bool {
-        self.fate.is_dying()
-    }
-
-    /// Sets what becomes of requests that no server has answered, also of those that are held.
-    pub(crate) fn set_policy(&self, policy: Policy) {
-        self.fate.policy_secs.store(policy.to_secs(), Relaxed);
-    }
-
     /// Has held requests tried again, and says in the log when that begins and ends.
     pub(crate) fn retry_held(&self) {
-        let outage = self.fate.outage.load(Relaxed);
+        let outage = self.fate.is_outage();
         if self.in_outage.xchg(outage, Relaxed) != outage {
             let name = self.name.as_str();
             match outage {
@@ -331,14 +194,9 @@ impl Device {
                 false => log::device_info!(self, "{}: a server answers again\n", name),
             }
         }
-        if self.fate.held.load(Relaxed) > 0 {
+        if self.fate.has_held() {
             self.kick();
         }
-    }
-
-    /// Begins or ends the failing of requests; returns what it was before.
-    pub(crate) fn set_failing(&self, failing: bool) -> bool {
-        self.fate.failing.xchg(failing, Full)
     }
 
     /// Sends requests that wait on the requeue list through `queue_rq` again.
@@ -402,15 +260,13 @@ impl Device {
         if openers != 0 {
             return Err(EBUSY);
         }
-        // ORDERING: release, pairs with the acquire in `Fate::is_dying`.
-        self.fate.dying.store(true, Release);
+        self.fate.condemn();
         Ok(())
     }
 
     /// Makes the device dying, whoever has it open. After this, [`Self::remove`] must follow.
     pub(crate) fn condemn_in_use(&self) {
-        // ORDERING: As in `condemn_unless`.
-        self.fate.dying.store(true, Release);
+        self.fate.condemn();
     }
 
     /// Takes a dying device away from the system, failing whatever is still in flight.

@@ -9,7 +9,7 @@ use crate::{
     ffi::sysfs::{disk_files_of, DiskFile, Page},
     log, params,
     proto::command::Policy as RequestPolicy,
-    registry, urls,
+    session, urls,
 };
 use core::fmt::Write as _;
 use kernel::prelude::*;
@@ -54,7 +54,7 @@ impl DiskFile<Device> for Policy {
     fn store(device: &Device, text: &[u8]) -> Result {
         match RequestPolicy::parse(text) {
             Ok(policy) => {
-                device.set_policy(policy);
+                device.fate().set_policy(policy);
                 Ok(())
             }
             Err(error) => {
@@ -73,7 +73,7 @@ impl DiskFile<Device> for AgentWait {
     const MODE: u16 = 0o444;
 
     fn show(device: &Device, page: &mut Page<'_>) -> Result {
-        let word = match (registry::gone_for_secs(), u64::try_from(params::agent_grace())) {
+        let word = match (session::gone_for_secs(), u64::try_from(params::agent_grace())) {
             (None, _) => "connected\n",
             (Some(_), _) if device.fate().is_failing() => "failing\n",
             (Some(_), Err(_)) => "forever\n",

@@ -1,57 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What is done once a second while there are devices: memory of idle windows goes back, requests
-//! that are held for want of a server are tried again, waiting for an agent ends.
+//! What is done in the background: once a second while there are devices, and when memory is short.
 //!
 //! Runs on the module's workqueue. Nothing of it is in the way of a request.
 
-use crate::{ffi::work, log, params, registry, session};
-use kernel::{
-    impl_has_delayed_work, new_delayed_work,
-    prelude::*,
-    sync::Arc,
-    workqueue::{DelayedWork, WorkItem},
-};
+use crate::{calls, lifecycle, log, params, pressure, registry, session};
 
-static ROUNDS: work::Place<Rounds> = work::Place::empty();
+/// Pages that one round of trimming frees at most.
+const TRIM_PAGES: usize = 1024;
 
-/// The work item.
-#[pin_data]
-pub(crate) struct Rounds {
-    #[pin]
-    work: DelayedWork<Rounds>,
-}
-
-impl_has_delayed_work! {
-    impl HasDelayedWork<Self> for Rounds { self.work }
-}
-
-impl WorkItem for Rounds {
-    type Pointer = Arc<Rounds>;
-
-    fn run(_this: Arc<Rounds>) {
-        {
-            let _lifecycle = session::lock_lifecycle();
-            registry::for_each_device(|device| {
-                device.reclaim_if_idle();
-                device.retry_held();
-            });
-        }
-        expire();
-        crate::control::expire_abandoned();
-        if registry::has_devices() || crate::control::has_waiters() {
-            start();
-        }
+/// A round: memory of idle windows goes back, requests that are held for want of a server are tried
+/// again, waiting for an agent ends. Returns whether there is to be another one.
+pub(crate) fn round() -> bool {
+    {
+        let _lifecycle = lifecycle::lock();
+        registry::for_each_device(|device| {
+            device.reclaim_if_idle();
+            device.retry_held();
+        });
     }
+    expire();
+    calls::expire_abandoned();
+    registry::has_devices() || calls::has_waiters()
 }
 
 /// Ends the wait for an agent if `agent_grace` is over.
 fn expire() {
     let grace = params::agent_grace();
     // Under the lock that an agent comes and goes by: it is this one's absence that has lasted.
-    let lifecycle = session::lock_lifecycle();
-    let Some(gone_for) = registry::gone_for_secs() else { return };
+    let lifecycle = lifecycle::lock();
+    let Some(gone_for) = session::gone_for_secs() else { return };
     if u64::try_from(grace).is_ok_and(|grace| gone_for >= grace) {
-        if registry::fail_devices(&lifecycle) > 0 {
+        if session::fail_waiting(&lifecycle) > 0 {
             log::error!(
                 "no agent for {} seconds: requests fail until one connects; start srb-agent\n",
                 gone_for
@@ -60,31 +39,16 @@ fn expire() {
     }
 }
 
-/// The work item; dropping it ends the rounds.
-pub(crate) struct Housekeeping(());
-
-impl Housekeeping {
-    /// Makes the work item. Called once.
-    pub(crate) fn new() -> Result<Self> {
-        ROUNDS.fill(Arc::pin_init(
-            pin_init!(Rounds { work <- new_delayed_work!("srb::rounds") }),
-            GFP_KERNEL,
-        )?);
-        Ok(Self(()))
+/// Memory is short: frees windows that nobody uses, and has requests that were turned away tried
+/// again.
+pub(crate) fn relieve() {
+    let mut left = TRIM_PAGES;
+    // Those that have been quiet for a while first.
+    for quiet in [true, false] {
+        registry::for_each_device(|device| {
+            left = left.saturating_sub(device.trim_windows(quiet, left));
+        });
     }
-}
-
-impl Drop for Housekeeping {
-    fn drop(&mut self) {
-        if let Some(rounds) = ROUNDS.take() {
-            work::cancel_delayed(&rounds);
-        }
-    }
-}
-
-/// Sees to it that rounds are made. Called when a device is attached or an agent has gone.
-pub(crate) fn start() {
-    if let Some(rounds) = ROUNDS.get() {
-        work::enqueue_in_a_second(rounds);
-    }
+    pressure::refill();
+    registry::for_each_device(|device| device.run_queues());
 }

@@ -3,12 +3,12 @@
 //!
 //! The module owns the block devices and the files in sysfs, and knows nothing of HTTP: it hands
 //! requests to a userspace agent through shared memory. A request's way: [`channel`] → the agent →
-//! [`channel`]; a command's: [`class_files`] → [`commands`] → [`control`] → the agent →
-//! [`control`] → [`commands`].
+//! [`channel`]; a command's: [`class_files`] → [`commands`] → [`calls`] → the agent →
+//! [`calls`] → [`commands`].
 //!
 //! # Order of init and exit
 //! Init makes what others stand on first. Exit goes backwards: no new commands and no waiters
-//! ([`control::shut_down`], the class), then the devices, then the work that serves them, then the
+//! ([`calls::shut_down`], the class), then the devices, then the work that serves them, then the
 //! control device.
 
 #![crate_name = "srb"]
@@ -16,24 +16,30 @@
 use kernel::prelude::*;
 
 mod atomic;
+mod calls;
 mod channel;
 mod chardev;
 mod class_files;
 mod commands;
-mod control;
 mod device;
 mod disk_files;
+mod fate;
 mod ffi;
 mod housekeeping;
 mod layout;
+mod lifecycle;
+mod link;
 mod log;
 mod memory;
+mod names;
 mod params;
+mod peer;
 mod pressure;
 #[allow(unreachable_pub, dead_code, unused_imports)]
 #[path = "../proto/src/lib.rs"]
 mod proto;
 mod registry;
+mod rounds;
 mod session;
 mod suspend;
 mod urls;
@@ -56,30 +62,32 @@ struct Srb {
     class: Option<ffi::sysfs::Registration>,
     // Dropped in this order, after `drop` has detached everything.
     _sleeps: suspend::Watch,
-    _rounds: housekeeping::Housekeeping,
+    _rounds: rounds::Rounds,
     _memory: pressure::Reserve,
     _work: ffi::work::WorkQueues,
     _control: ffi::chardev::Registration,
-    _standbys: session::Standbys,
+    _vacancy: session::VacancyKeeper,
 }
 
 impl kernel::Module for Srb {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        // SAFETY: Runs once, before anything that uses the locks.
+        // SAFETY: Runs once, before anything that uses the lock.
         unsafe { urls::init() };
-        // SAFETY: As above.
-        unsafe { control::init() };
-        // SAFETY: As above.
+        // SAFETY: Runs once, before anything that uses the lock.
+        unsafe { lifecycle::init() };
+        // SAFETY: Runs once, before anything that uses the lock.
         unsafe { registry::init() };
-        // SAFETY: As above.
+        // SAFETY: Runs once, before anything that uses the lock.
+        unsafe { calls::init() };
+        // SAFETY: Runs once, before anything that uses the lock.
         unsafe { session::init() };
-        // SAFETY: As above.
+        // SAFETY: Runs once, before anything that uses the lock.
         unsafe { pressure::init() };
         let work = ffi::work::WorkQueues::new()?;
         let sleeps = suspend::Watch::new()?;
-        let rounds = housekeeping::Housekeeping::new()?;
-        let memory = pressure::Reserve::new()?;
-        let standbys = session::Standbys::new()?;
+        let rounds = rounds::Rounds::new(housekeeping::round)?;
+        let memory = pressure::Reserve::new(housekeeping::relieve)?;
+        let vacancy = session::VacancyKeeper::new()?;
         let control = ffi::chardev::Registration::new::<chardev::Handle, suspend::Sleeps>()?;
         let class = ffi::sysfs::Registration::new(&class_files::CLASS)?;
         ffi::param::watch(commands::apply_parameters);
@@ -91,7 +99,7 @@ impl kernel::Module for Srb {
             _memory: memory,
             _work: work,
             _control: control,
-            _standbys: standbys,
+            _vacancy: vacancy,
         })
     }
 }
@@ -99,7 +107,7 @@ impl kernel::Module for Srb {
 impl Drop for Srb {
     fn drop(&mut self) {
         ffi::param::watch_no_more();
-        control::shut_down();
+        calls::shut_down();
         drop(self.class.take());
         commands::detach_all();
         while ffi::disk::live() > 0 {

@@ -20,7 +20,6 @@ use crate::{
         work,
     },
     proto::layout::DATA,
-    registry,
 };
 use kernel::{
     alloc::flags::GFP_NOWAIT,
@@ -39,8 +38,6 @@ const SHARE: usize = 8;
 const LEAST_BUDGET: usize = 2048;
 /// Pages kept for when the kernel has none: the largest request's, and one for their table.
 const RESERVE_PAGES: usize = DATA.window_pages() + 1;
-/// Pages that one round of trimming frees at most.
-const TRIM_PAGES: usize = 1024;
 
 static BUDGET: Atomic<usize> = Atomic::new(LEAST_BUDGET);
 static USED: Atomic<usize> = Atomic::new(0);
@@ -58,9 +55,10 @@ struct Stock {
     promised: usize,
 }
 
-/// Frees windows that nobody uses.
+/// Has windows freed that nobody uses.
 #[pin_data]
 struct Trimmer {
+    relieve: fn(),
     #[pin]
     work: Work<Trimmer>,
 }
@@ -72,16 +70,8 @@ impl_has_work! {
 impl WorkItem for Trimmer {
     type Pointer = Arc<Trimmer>;
 
-    fn run(_this: Arc<Trimmer>) {
-        let mut left = TRIM_PAGES;
-        // Those that have been quiet for a while first.
-        for quiet in [true, false] {
-            registry::for_each_device(|device| {
-                left = left.saturating_sub(device.trim_windows(quiet, left));
-            });
-        }
-        refill();
-        registry::for_each_device(|device| device.run_queues());
+    fn run(this: Arc<Trimmer>) {
+        (this.relieve)();
     }
 }
 
@@ -96,8 +86,9 @@ pub(crate) unsafe fn init() {
 pub(crate) struct Reserve(());
 
 impl Reserve {
-    /// Fills the reserve. Called once.
-    pub(crate) fn new() -> Result<Self> {
+    /// Fills the reserve. Called once. `relieve` is called when memory is short: it makes channels
+    /// give windows up, calls [`refill`], and has requests tried again.
+    pub(crate) fn new(relieve: fn()) -> Result<Self> {
         BUDGET.store((machine::total_pages() / SHARE).max(LEAST_BUDGET), Relaxed);
         let mut pages = KVec::with_capacity(RESERVE_PAGES, GFP_KERNEL)?;
         for _ in 0..RESERVE_PAGES {
@@ -108,7 +99,7 @@ impl Reserve {
         // From here on its drop frees what there is, also if something below fails.
         let reserve = Self(());
         TRIMMER.fill(Arc::pin_init(
-            pin_init!(Trimmer { work <- new_work!("srb::trim") }),
+            pin_init!(Trimmer { relieve, work <- new_work!("srb::trim") }),
             GFP_KERNEL,
         )?);
         Ok(reserve)
@@ -221,7 +212,8 @@ fn trim() {
     }
 }
 
-fn refill() {
+/// Fills the reserve up with what can be had at once.
+pub(crate) fn refill() {
     let mut room = has_room(&RESERVE.lock());
     while room {
         // Waiting for memory here could be waiting for this module.

@@ -1,21 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What is attached, what is under way, and which agent is connected.
+//! What is attached, and what is under way with volumes.
 //!
-//! # Lock order
-//! `REGISTRY` → [`crate::urls`]. It is held for looks and changes, never across a wait; callbacks
-//! run without it.
+//! `REGISTRY` is held for looks and changes, never across a wait; callbacks run without it.
 
 use crate::{
-    device::{Device, DeviceName, VolumeName},
+    device::Device,
     ffi::noio::recovery_mutex,
+    lifecycle::LifecycleGuard,
+    names::{DeviceName, VolumeName},
     proto::layout::MAX_DEVICES,
-    session::{LifecycleGuard, Session},
     urls,
 };
 use kernel::{
     prelude::*,
     sync::{Arc, UniqueArc},
-    time::{Instant, Monotonic},
 };
 
 struct Operation {
@@ -29,9 +27,6 @@ struct Registry {
     /// By index; an entry is free or attached.
     devices: KVec<Option<Arc<Device>>>,
     operations: KVec<Operation>,
-    session: Option<Arc<Session>>,
-    /// Since when there is no agent.
-    gone_since: Option<Instant<Monotonic>>,
     next_number: u64,
 }
 
@@ -39,8 +34,6 @@ recovery_mutex! {
     table: REGISTRY of Registry = Registry {
         devices: KVec::new(),
         operations: KVec::new(),
-        session: None,
-        gone_since: None,
         next_number: 1,
     }, guard pub(super) RegistryGuard
 }
@@ -69,7 +62,7 @@ impl Registry {
 }
 
 /// Something under way with a volume. The command has it, and so has what it asks of the agent
-/// ([`crate::control`]): whoever is the last one to be done with the volume lets go of it.
+/// ([`crate::calls`]): whoever is the last one to be done with the volume lets go of it.
 pub(crate) type Operating = Arc<OperationGuard>;
 
 /// Something under way with a volume; while it exists nothing else is begun with the same volume.
@@ -206,28 +199,9 @@ pub(crate) fn remove_url(url: &crate::proto::command::RepositoryUrl) -> Result {
     urls::remove(url, needed)
 }
 
-/// A number for a new session. EBUSY: an agent is connected.
-pub(crate) fn reserve_session(_: &LifecycleGuard) -> Result<u64> {
-    let mut registry = table::lock();
-    match registry.session {
-        Some(_) => Err(EBUSY),
-        None => Ok(registry.number()),
-    }
-}
-
-/// Notes which session there is, and since when there is none.
-pub(crate) fn set_session(session: Option<Arc<Session>>, _: &LifecycleGuard) {
-    let old = {
-        let mut registry = table::lock();
-        registry.gone_since = if session.is_none() { Some(Instant::now()) } else { None };
-        core::mem::replace(&mut registry.session, session)
-    };
-    drop(old);
-}
-
-/// The session, if an agent is connected.
-pub(crate) fn session() -> Option<Arc<Session>> {
-    table::lock().session.clone()
+/// A number for a new session, which no session and no attachment ever had.
+pub(crate) fn reserve_number(_: &LifecycleGuard) -> u64 {
+    table::lock().number()
 }
 
 /// Frees the tables, at the module's end: nothing frees a static.
@@ -235,25 +209,4 @@ pub(crate) fn clear() {
     let mut registry = table::lock();
     registry.devices = KVec::new();
     registry.operations = KVec::new();
-}
-
-/// For how many seconds there has been no agent; `None` while there is one, or when there never
-/// was.
-pub(crate) fn gone_for_secs() -> Option<u64> {
-    let since = table::lock().gone_since?;
-    u64::try_from(since.elapsed().as_millis()).ok().map(|millis| millis / 1000)
-}
-
-/// No agent came in time: fails what waits for one, and everything from now on until one comes.
-/// Returns how many devices were not failing before.
-pub(crate) fn fail_devices(_: &LifecycleGuard) -> usize {
-    let mut count = 0;
-    for_each_device(|device| {
-        if !device.set_failing(true) {
-            device.kick();
-            count += 1;
-        }
-    });
-    crate::control::fail_all();
-    count
 }

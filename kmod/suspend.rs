@@ -10,19 +10,17 @@
 //! and is let go with the processes, or when the kernel is about to write its image to a disk.
 //!
 //! Before: the kernel's power management, by way of [`crate::ffi::power`]. After:
-//! [`crate::channel`], which asks [`is_near`] before it takes a request.
+//! [`channel::hold_back`].
 
 use crate::{
+    channel,
     ffi::{power::Sleeper, sleep, work},
     log, registry,
 };
 use kernel::{
     impl_has_work, new_work,
     prelude::*,
-    sync::{
-        atomic::{Acquire, Atomic, Full, Release},
-        Arc,
-    },
+    sync::Arc,
     time::{Instant, Monotonic},
     workqueue::{Work, WorkItem},
 };
@@ -30,7 +28,6 @@ use kernel::{
 /// How long the machine's sleep waits for requests that are in flight.
 const DRAIN_MSECS: i64 = 5000;
 
-static NEAR: Atomic<bool> = Atomic::new(false);
 static WAKER: work::Place<Waker> = work::Place::empty();
 
 /// Lets requests go; runs when the processes do.
@@ -69,13 +66,8 @@ impl Drop for Watch {
         if let Some(waker) = WAKER.take() {
             work::cancel(&waker);
         }
-        NEAR.store(false, Release);
+        channel::hold_back(false);
     }
-}
-
-/// Whether new requests are to be held back.
-pub(crate) fn is_near() -> bool {
-    NEAR.load(Acquire)
 }
 
 /// What is done when the machine goes to sleep.
@@ -94,7 +86,7 @@ impl Sleeper for Sleeps {
 fn fall_asleep() {
     let Some(waker) = WAKER.get() else { return };
     // Whoever takes a channel's lock from now on sees it, and those before are counted below.
-    if NEAR.xchg(true, Full) {
+    if channel::hold_back(true) {
         return;
     }
     let since = Instant::<Monotonic>::now();
@@ -119,7 +111,7 @@ fn fall_asleep() {
 
 /// The machine is awake again, or its image is about to be written.
 fn wake() {
-    if NEAR.xchg(false, Full) {
+    if channel::hold_back(false) {
         registry::for_each_device(|device| device.kick());
     }
 }

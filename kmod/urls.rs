@@ -2,9 +2,7 @@
 //! The list of repository URLs, the one in use, and the number that tells one state of it from
 //! another.
 //!
-//! # Lock order
-//! `URLS` is a leaf: nothing is taken and nobody waited for while it is held, so that disk
-//! attributes may take it.
+//! Nothing is taken and nobody waited for while `URLS` is held, so that files of disks may take it.
 
 use crate::ffi::errors::ESTALE;
 use crate::ffi::noio::recovery_mutex;

@@ -7,14 +7,14 @@
 //! Entries are taken under the channel's lock, some at a time; the data are copied outside of it.
 //! A slot is `Idle` again before its request ends, hence before the block layer uses its tag again.
 
-use super::{Channel, Corrupt, Sent, State, Use};
+use super::{Channel, Sent, State, Use};
 use crate::{
-    control,
     ffi::request::{Batch, Direction, Held, History, Request},
+    link::Corrupt,
     log,
     memory::Memory,
+    peer,
     proto::{descriptor::Completion, layout::DATA, status::Status},
-    session::Session,
 };
 use kernel::{prelude::*, sync::Arc, time::Instant};
 
@@ -55,7 +55,7 @@ impl Answers {
 
 impl Channel {
     /// Applies what the agent has completed, a bounded number of entries. Returns how many fitted.
-    pub(crate) fn reap(&self, session: &Session) -> Result<usize, Corrupt> {
+    pub(crate) fn reap(&self, session: u64) -> Result<usize, Corrupt> {
         let (mut applied, mut stale, mut more) = (0usize, 0u32, Ok(true));
         let list = [const { None }; REAP_BATCH];
         let mut answers = Answers { memory: None, list, count: 0, stale: 0 };
@@ -83,13 +83,13 @@ impl Channel {
 
     /// Takes entries from the completion ring and claims the requests that they answer. Returns
     /// whether there may be more.
-    fn take_answers(&self, session: &Session, answers: &mut Answers) -> Result<bool, Corrupt> {
+    fn take_answers(&self, session: u64, answers: &mut Answers) -> Result<bool, Corrupt> {
         (answers.count, answers.stale) = (0, 0);
         let mut state = self.state.lock();
         let State { link: Some(link), slots, active, .. } = &mut *state else {
             return Ok(false);
         };
-        if link.session.id() != session.id() {
+        if !link.is_of(session) {
             return Ok(false);
         }
         let ring = link.memory.completions().ok_or(Corrupt)?;
@@ -121,7 +121,7 @@ impl Channel {
     }
 
     /// Copies what was read, frees the slots, ends the requests.
-    fn apply(&self, session: &Session, answers: &mut Answers) {
+    fn apply(&self, session: u64, answers: &mut Answers) {
         let Some(memory) = answers.memory.take() else { return };
         let mut has_reads = false;
         for answer in answers.iter_mut() {
@@ -172,7 +172,7 @@ impl Channel {
             Some(Status::Done) | None => {}
         }
         // An answer that makes no sense is no word of a server's, whatever else it says.
-        control::count_bad_answer();
+        peer::count_bad_answer();
         let nonsense = self.state.lock().nonsense.pass(1);
         if let Some(count) = nonsense {
             log::error!(
@@ -189,8 +189,7 @@ impl Channel {
     }
 
     /// No server has answered a request: the device's policy decides.
-    fn hold_or_end(&self, session: &Session, request: Request, error: Error) {
-        let session = session.id();
+    fn hold_or_end(&self, session: u64, request: Request, error: Error) {
         let before = request.history().held.filter(|held| held.session == session);
         let since = before.map_or_else(Instant::now, |held| held.since);
         if !self.fate.holds(since.elapsed()) {

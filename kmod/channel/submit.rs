@@ -8,13 +8,14 @@
 //! A slot is taken under the channel's lock; pages are allocated and data copied outside of it, but
 //! for data of a page or less.
 
-use super::{Channel, Link, Sent, State, Use, Verdict};
+use super::{Channel, Sent, State, Use, Verdict};
 use crate::{
     atomic::SharedWord,
     ffi::{
         errors::EOPNOTSUPP,
         request::{Direction, Request, Requests},
     },
+    link::Link,
     memory::Memory,
     proto::{
         descriptor::{Op, Submission, Tag, SUBMISSION_WORDS},
@@ -65,7 +66,7 @@ impl Channel {
             if let Err(verdict) = state.occupy(tag) {
                 return (verdict, Some(request));
             }
-            let Some(Link { memory, session, .. }) = &state.link else {
+            let Some(Link { memory, peer, .. }) = &state.link else {
                 state.release(tag);
                 return (Verdict::Parked, Some(request));
             };
@@ -74,7 +75,7 @@ impl Channel {
                 self.push(&mut state, sent, repeated, last);
                 return (Verdict::Taken, None);
             }
-            (memory.clone(), session.id())
+            (memory.clone(), peer.id())
         };
         let prepared = prepare(&memory, &request);
         let mut state = self.state.lock();
@@ -135,7 +136,7 @@ impl Channel {
         let mut state = self.state.lock();
         for request in requests {
             let direction = self.take_up(&mut state, &request);
-            let (Some(direction), Some(Link { memory, session, .. })) = (direction, &state.link)
+            let (Some(direction), Some(Link { memory, peer, .. })) = (direction, &state.link)
             else {
                 left.push(request);
                 continue;
@@ -143,7 +144,7 @@ impl Channel {
             if prepare_at_once(memory, &request, direction) {
                 self.start(&mut state, request, direction);
             } else {
-                lent.get_or_insert_with(|| (memory.clone(), session.id()));
+                lent.get_or_insert_with(|| (memory.clone(), peer.id()));
                 waiting.push(request);
             }
         }
@@ -203,7 +204,7 @@ impl Channel {
     /// Publishes what was pushed and wakes the agent's worker if it sleeps.
     fn ring_doorbell(&self, link: &Link, ring: &Submissions<'_>) {
         link.submissions.publish(ring);
-        link.session.announce(self.queue, self.device as usize);
+        link.peer.announce(self.queue, self.device as usize);
     }
 
     /// Ends a batch of submissions whose last one was not said to be the last.

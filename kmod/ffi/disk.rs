@@ -63,7 +63,7 @@ pub(crate) enum Answer {
 
 /// What a disk looks like to the block layer.
 #[derive(Clone, Copy)]
-pub(crate) struct Geometry {
+pub(crate) struct Shape {
     /// Hardware queues.
     pub(crate) queues: u32,
     /// Requests in flight on each.
@@ -103,17 +103,17 @@ unsafe impl<D: BlockDevice> Sync for Disk<D> {}
 
 impl<D: BlockDevice> Disk<D> {
     /// Makes a disk for `device`, which it holds until it is freed.
-    pub(crate) fn new(device: &Arc<D>, geometry: Geometry) -> Result<Arc<Self>> {
+    pub(crate) fn new(device: &Arc<D>, shape: Shape) -> Result<Arc<Self>> {
         let operations: &'static bindings::blk_mq_ops = &Callbacks::<D>::QUEUES;
         let set = KBox::new(
             Opaque::new(bindings::blk_mq_tag_set {
                 ops: operations,
-                nr_hw_queues: geometry.queues,
+                nr_hw_queues: shape.queues,
                 nr_maps: 1,
-                queue_depth: geometry.depth,
+                queue_depth: shape.depth,
                 numa_node: bindings::NUMA_NO_NODE,
                 cmd_size: size_of::<History>() as u32,
-                timeout: jiffies(geometry.timeout_secs),
+                timeout: jiffies(shape.timeout_secs),
                 // A processor that goes must not wait for the requests of its queue: they may
                 // wait for an agent or a server without end. As for drivers that stand on others,
                 // the queue is served on, by any processor.
@@ -127,7 +127,7 @@ impl<D: BlockDevice> Disk<D> {
         let raw = Opaque::cast_into(set);
         // SAFETY: A tag set that stays where it is until the drop, or the failure below.
         let result = to_result(unsafe { bindings::blk_mq_alloc_tag_set(raw) }).and_then(|()| {
-            Self::alloc(raw, device, geometry).inspect_err(|_| {
+            Self::alloc(raw, device, shape).inspect_err(|_| {
                 // SAFETY: Allocated above, and no queue uses it.
                 unsafe { bindings::blk_mq_free_tag_set(raw) };
             })
@@ -146,14 +146,14 @@ impl<D: BlockDevice> Disk<D> {
     fn alloc(
         set: *mut bindings::blk_mq_tag_set,
         device: &Arc<D>,
-        geometry: Geometry,
+        shape: Shape,
     ) -> Result<*mut bindings::gendisk> {
         let mut limits = bindings::queue_limits {
             logical_block_size: 512,
             physical_block_size: 4096,
             io_min: 4096,
-            io_opt: geometry.request_bytes,
-            max_hw_sectors: geometry.request_bytes / 512,
+            io_opt: shape.request_bytes,
+            max_hw_sectors: shape.request_bytes / 512,
             // Data are copied piece by piece, however many there are.
             max_segments: u16::MAX,
             max_segment_size: u32::MAX,

@@ -76,7 +76,8 @@ impl<G: DerefMut> DerefMut for NoIoGuard<G> {
 macro_rules! recovery_mutex {
     ($name:ident: $raw:ident of $type:ty = $value:expr, guard $vis:vis $guard:ident) => {
         mod $name {
-            use super::*;
+            #[allow(unused_imports, reason = "what the mutex protects may need neither")]
+            use {super::*, kernel::prelude::*};
             use kernel::sync::{global_lock, GlobalGuard};
 
             global_lock! {

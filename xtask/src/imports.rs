@@ -2,9 +2,11 @@
 //! Which file of a crate takes something from which other.
 //!
 //! A file is a node, named by its module path (`rest::pool`; `main` or `lib` for a root). An edge
-//! is a path that starts at `crate`, `self` or `super`, in a `use` or anywhere else in the code,
-//! macros included; it leads to the longest prefix of the path that is a file. Declaring a module
-//! is not an import. What is compiled for tests alone does not count: a test may know everything.
+//! is a path that starts at `crate`, `self` or `super`, or at a module that the file declares and
+//! that is no root, in a `use` or anywhere else in the code, macros included; it leads to the
+//! longest prefix of the path that is a file. Declaring a module is not an import, and a module
+//! that its root has from elsewhere (`#[path]`) is another crate. What is compiled for tests alone
+//! does not count: a test may know everything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -43,12 +45,14 @@ pub(crate) fn read(root: &Path) -> Result<Imports, Error> {
     let mut files = BTreeMap::new();
     collect(root, &mut Vec::new(), &mut files)?;
     let mut found = BTreeMap::new();
-    let mut tests_only = BTreeSet::new();
+    let (mut tests_only, mut elsewhere) = (BTreeSet::new(), BTreeSet::new());
     for (module, path) in &files {
         let text = fs::read_to_string(path).map_err(|error| Error::Io(path.clone(), error))?;
         let syntax = syn::parse_file(&text).map_err(|error| Error::Syntax(path.clone(), error))?;
         let mut reader = Reader { module: segments(module), ..Reader::default() };
         reader.visit_file(&syntax);
+        elsewhere.append(&mut reader.elsewhere);
+        reader.add_children();
         tests_only.extend(reader.tests_only);
         found.insert(module.clone(), reader.paths);
     }
@@ -65,7 +69,9 @@ pub(crate) fn read(root: &Path) -> Result<Imports, Error> {
     };
     let mut imports = Imports::new();
     for (module, paths) in found.iter().filter(|(module, _)| !is_test(module)) {
-        let targets = paths.iter().filter_map(|path| target(path));
+        let within =
+            paths.iter().filter(|path| !path.first().is_some_and(|it| elsewhere.contains(it)));
+        let targets = within.filter_map(|path| target(path));
         let targets = targets.filter(|name| name != module && !is_test(name)).collect();
         imports.insert(module.clone(), targets);
     }
@@ -95,8 +101,9 @@ fn collect(
         let path = entry.map_err(failed)?.path();
         let Some(stem) = path.file_stem().and_then(|stem| stem.to_str()) else { continue };
         if path.is_dir() {
-            // Programs of their own, which use the crate from outside.
-            if above.is_empty() && stem == "bin" {
+            // Programs of their own, which use the crate from outside; and what no module can be
+            // called, hence is none.
+            if above.is_empty() && ["bin", "crate"].contains(&stem) {
                 continue;
             }
             above.push(stem.to_owned());
@@ -118,8 +125,13 @@ fn collect(
 struct Reader {
     module: Vec<String>,
     paths: BTreeSet<Vec<String>>,
+    /// Modules that the file declares, and paths that may lead into them.
+    children: BTreeSet<Vec<String>>,
+    relative: BTreeSet<Vec<String>>,
     /// Modules that are compiled for tests alone.
     tests_only: BTreeSet<String>,
+    /// Modules whose files are said to be somewhere else.
+    elsewhere: BTreeSet<String>,
 }
 
 impl Reader {
@@ -127,7 +139,10 @@ impl Reader {
         let mut at = match path.first().map(String::as_str) {
             Some("crate") => Vec::new(),
             Some("self" | "super") => self.module.clone(),
-            _ => return,
+            _ => {
+                self.relative.insert([&self.module, path].concat());
+                return;
+            }
         };
         for segment in path {
             match segment.as_str() {
@@ -137,6 +152,12 @@ impl Reader {
             }
         }
         self.paths.insert(at);
+    }
+
+    /// Adds the paths that start at a module which the file declares.
+    fn add_children(&mut self) {
+        let into = |path: &&Vec<String>| self.children.iter().any(|child| path.starts_with(child));
+        self.paths.extend(self.relative.iter().filter(into).cloned());
     }
 
     fn add_tree(&mut self, tree: &UseTree, above: &mut Vec<String>) {
@@ -230,11 +251,16 @@ impl<'ast> Visit<'ast> for Reader {
     }
 
     fn visit_item_mod(&mut self, module: &'ast ItemMod) {
-        if module.content.is_some() {
-            self.module.push(module.ident.to_string());
-            visit::visit_item_mod(self, module);
-            self.module.pop();
+        if module.attrs.iter().any(|attribute| attribute.path().is_ident("path")) {
+            self.elsewhere.insert(module.ident.to_string());
         }
+        self.module.push(module.ident.to_string());
+        if module.content.is_some() {
+            visit::visit_item_mod(self, module);
+        } else if self.module.len() > 1 {
+            self.children.insert(self.module.clone());
+        }
+        self.module.pop();
     }
 
     fn visit_item_use(&mut self, item: &'ast ItemUse) {
@@ -284,14 +310,28 @@ mod tests {
     fn paths_lead_to_the_longest_file() {
         let imports = imports_of(&[
             ("main.rs", "mod a; mod b; struct Root; fn f() { a::go() }"),
-            ("a.rs", "mod c; use crate::{b::{self, X}, Root}; fn g() { self::c::h() }"),
+            ("a.rs", "mod c; mod d; use crate::{b::{self, X}, Root}; fn g() { self::c::h() }"),
             ("a/c.rs", "use super::super::b::Y as Z; fn h() { super::g() }"),
+            ("a/d.rs", "mod e; use e::E; fn j() { std::k() }"),
+            ("a/d/e.rs", ""),
             ("b.rs", "fn i() { pin_init!(W { x: crate::a::c::K }) }"),
         ]);
         assert_eq!(of(&imports, "a"), ["a::c", "b", "main"]);
         assert_eq!(of(&imports, "a::c"), ["a", "b"]);
+        assert_eq!(of(&imports, "a::d"), ["a::d::e"]);
         assert_eq!(of(&imports, "b"), ["a::c"]);
         assert_eq!(of(&imports, "main"), [""; 0]);
+    }
+
+    #[test]
+    fn what_lies_elsewhere_is_another_crate() {
+        let imports = imports_of(&[
+            ("main.rs", "mod a; #[path = \"../../p.rs\"] mod p;"),
+            ("a.rs", "use crate::p::X; fn f() { crate::p::g() }"),
+            ("crate/lib.rs", "use crate::a;"),
+        ]);
+        assert_eq!(of(&imports, "a"), [""; 0]);
+        assert_eq!(imports.len(), 2);
     }
 
     #[test]

@@ -23,11 +23,34 @@ struct Tree {
     layers: &'static [&'static [&'static str]],
 }
 
-const TREES: [Tree; 5] = [
+const TREES: [Tree; 6] = [
     Tree { folder: "proto/src", layers: &[] },
     Tree { folder: "status/src", layers: &[] },
     Tree { folder: "srbctl/src", layers: &[] },
     Tree { folder: "playground/src", layers: &[] },
+    Tree {
+        folder: "kmod",
+        layers: &[
+            &["main"],
+            &["class_files"],
+            &["commands", "housekeeping", "suspend"],
+            &["chardev", "disk_files"],
+            &["session"],
+            &["calls"],
+            &["registry"],
+            &["device"],
+            &["channel"],
+            &["link"],
+            &["peer"],
+            &["memory"],
+            &["pressure"],
+            &["fate", "lifecycle", "names", "rounds", "urls"],
+            &["log"],
+            &["params"],
+            &["atomic", "layout"],
+            &["ffi"],
+        ],
+    },
     Tree { folder: "xtask/src", layers: &[&["main"], &["layers"], &["imports"], &["slice"]] },
 ];
 
@@ -130,6 +153,25 @@ mod tests {
         assert_eq!(
             climbs(&tree, layers),
             ["http::pool imports store, which lies above it", "stray is in no layer"]
+        );
+    }
+
+    #[test]
+    fn one_import_upwards_closes_a_circle_in_the_module() {
+        let tree = TREES.iter().find(|tree| tree.folder == "kmod").expect("it is there");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(tree.folder);
+        let mut imports = imports::read(&folder).expect("readable");
+        assert!(imports.len() > 40, "its files were found");
+        imports.get_mut("pressure").expect("a file").insert("registry".to_owned());
+        imports.get_mut("ffi::mm").expect("a file").insert("memory".to_owned());
+        let circle = circles(&imports).concat();
+        assert!(circle.contains("pressure, registry"), "{circle}");
+        assert_eq!(
+            climbs(&imports, tree.layers),
+            [
+                "ffi::mm imports memory, which lies above it",
+                "pressure imports registry, which lies above it"
+            ]
         );
     }
 
