@@ -27,7 +27,7 @@ impl Word for SharedWord {
     fn or_full(&self, bits: u64) {
         // One locked instruction for each bit, and no loop that a hostile agent could keep going.
         for bit in (0..u64::BITS).filter(|bit| bits & 1 << bit != 0) {
-            crate::ffi::barrier::set_bit_full(bit, self.0.as_ptr());
+            crate::ffi::barrier::set_bit_full(bit, &self.0);
         }
     }
     fn fence_full() {

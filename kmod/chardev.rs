@@ -53,15 +53,15 @@ unsafe impl<T: IoctlArgument> AsBytes for Argument<T> {}
 /// # Safety
 /// `repr(C)`, integers and arrays of them alone, no padding.
 unsafe trait IoctlArgument: Copy {}
-// SAFETY: By their definitions in proto.
+// SAFETY: Integers of 32 and 64 bits alone.
 unsafe impl IoctlArgument for Hello {}
-// SAFETY: As above.
+// SAFETY: Integers of 32 and 64 bits alone.
 unsafe impl IoctlArgument for Join {}
-// SAFETY: As above.
+// SAFETY: Integers of 32 and 64 bits alone.
 unsafe impl IoctlArgument for Config {}
-// SAFETY: As above.
+// SAFETY: Integers of 32 and 64 bits, and arrays of bytes.
 unsafe impl IoctlArgument for DeviceInfo {}
-// SAFETY: As above.
+// SAFETY: Integers of 32 and 64 bits alone.
 unsafe impl IoctlArgument for ActiveUrl {}
 
 fn read<T: IoctlArgument>(from: UserPtr) -> Result<T> {

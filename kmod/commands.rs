@@ -62,6 +62,7 @@ fn failed(command: &str, volume: &str, failure: Failure) -> Error {
         }
         error if error == EINTR => b"interrupted",
         error if error == ETIMEDOUT => b"the agent did not answer in time",
+        error if error == EPROTO => b"the agent's answer makes no sense",
         _ => b"refused",
     };
     let space = if volume.is_empty() { "" } else { " " };
@@ -397,14 +398,19 @@ pub(crate) fn detach_all() {
 
 /// `volumes`: calls `show` with each name, until it says that there is no more room. Returns how
 /// many were left out.
-pub(crate) fn volumes(mut show: impl FnMut(&str) -> bool) -> Result<u64> {
-    let listed = || -> Result<KVec<u8>, Failure> {
+pub(crate) fn volumes(show: impl FnMut(&str) -> bool) -> Result<u64> {
+    let listed = || -> Result<u64, Failure> {
         check_urls()?;
         let room = u64::from(CONTROL.window_bytes) - LISTING_HEAD_BYTES as u64;
-        calls::call(Op::List, room, &[], Wait::Interruptible)
+        let reply = calls::call(Op::List, room, &[], Wait::Interruptible)?;
+        Ok(show_each(&reply, show)?)
     };
-    let reply = listed().map_err(|failure| failed("volumes", "", failure))?;
-    let listing = Listing::from_bytes(&reply).ok_or(EPROTO)?;
+    listed().map_err(|failure| failed("volumes", "", failure))
+}
+
+/// Calls `show` with the names of an agent's listing. EPROTO: it is none.
+fn show_each(reply: &[u8], mut show: impl FnMut(&str) -> bool) -> Result<u64> {
+    let listing = Listing::from_bytes(reply).ok_or(EPROTO)?;
     let mut shown = 0u64;
     for name in listing.names.split(|byte| *byte == b'\n').filter(|name| !name.is_empty()) {
         let name = core::str::from_utf8(name).map_err(|_| EPROTO)?;

@@ -49,7 +49,7 @@ pub(crate) struct Memory {
 
 // SAFETY: The pointer is to memory that the object owns and that is accessed as atomics.
 unsafe impl Send for Memory {}
-// SAFETY: As above.
+// SAFETY: What many threads do to it at once they do by atomics, or as the one holder of a tag.
 unsafe impl Sync for Memory {}
 
 impl Memory {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Orders memory between processors.
 
-use kernel::{bindings, prelude::*};
+use kernel::{bindings, prelude::*, sync::atomic::Atomic};
 
 extern "C" {
     /// `helpers.c`: a locked instruction between two barriers.
@@ -15,9 +15,9 @@ pub(crate) fn smp_mb() {
 }
 
 /// Sets a bit of a word that others change at the same time, as a full barrier on both sides.
-pub(crate) fn set_bit_full(bit: u32, word: *mut u64) {
-    // SAFETY: Our callers pass a live word and a bit within it.
-    unsafe { srb_set_bit(bit, word) };
+pub(crate) fn set_bit_full(bit: u32, word: &Atomic<u64>) {
+    // SAFETY: A live word that everybody changes atomically, and a bit within it.
+    unsafe { srb_set_bit(bit % u64::BITS, word.as_ptr()) };
 }
 
 /// Waits for an RCU grace period.

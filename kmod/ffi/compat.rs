@@ -105,7 +105,7 @@ pub(super) unsafe fn alloc_workqueue(
     // SAFETY: The name is no format; the contract.
     return unsafe { bindings::alloc_workqueue_noprof(name.as_char_ptr(), flags, 0) };
     #[cfg(not(srb_has_alloc_workqueue_noprof))]
-    // SAFETY: As above.
+    // SAFETY: The name is no format; the contract.
     unsafe {
         bindings::alloc_workqueue(name.as_char_ptr(), flags, 0)
     }

@@ -16,8 +16,11 @@ pub(super) const MAPPED_BYTES: usize =
     if cfg!(CONFIG_HIGHMEM) { bindings::PAGE_SIZE } else { usize::MAX };
 
 /// Calls `f` with the address of a page's memory, good for [`MAPPED_BYTES`].
-pub(super) fn with_page<R>(page: *mut bindings::page, f: impl FnOnce(*mut u8) -> R) -> R {
-    // SAFETY: The callers in this module pass live pages.
+///
+/// # Safety
+/// The page is live until this returns.
+pub(super) unsafe fn with_page<R>(page: *mut bindings::page, f: impl FnOnce(*mut u8) -> R) -> R {
+    // SAFETY: The contract.
     let base = unsafe { bindings::kmap_local_page(page) };
     let result = f(base.cast());
     // SAFETY: Mapped above by the same thread, and last mapped first unmapped.
@@ -74,7 +77,9 @@ impl SharedPage {
             return None;
         }
         // SAFETY: A page's memory, which nobody else has.
-        with_page(self.0.as_ptr(), |base| unsafe { base.write_bytes(0, bindings::PAGE_SIZE) });
+        let clear = |base: *mut u8| unsafe { base.write_bytes(0, bindings::PAGE_SIZE) };
+        // SAFETY: A live page.
+        unsafe { with_page(self.0.as_ptr(), clear) };
         Some(self)
     }
 
@@ -130,11 +135,13 @@ pub(crate) type RawPage = *mut bindings::page;
 /// # Safety
 /// The page is live, `from` is readable for `len` bytes, and `offset + len` is at most a page.
 pub(crate) unsafe fn copy_to_page(page: RawPage, offset: usize, from: *const u8, len: usize) {
-    with_page(page, |base| {
+    let copied = |base: *mut u8| {
         // SAFETY: The contract. The agent may write the page meanwhile: then it spoils its own
         // data.
         unsafe { copy(base.add(offset), from, len) }
-    });
+    };
+    // SAFETY: The contract.
+    unsafe { with_page(page, copied) };
 }
 
 /// Copies `len` bytes from `offset` of a page.
@@ -142,10 +149,12 @@ pub(crate) unsafe fn copy_to_page(page: RawPage, offset: usize, from: *const u8,
 /// # Safety
 /// The page is live, `to` is writable for `len` bytes, and `offset + len` is at most a page.
 pub(crate) unsafe fn copy_from_page(page: RawPage, offset: usize, to: *mut u8, len: usize) {
-    with_page(page, |base| {
-        // SAFETY: As in `copy_to_page`.
+    let copied = |base: *mut u8| {
+        // SAFETY: The contract. What the agent writes meanwhile is copied or not.
         unsafe { copy(to, base.add(offset).cast_const(), len) }
-    });
+    };
+    // SAFETY: The contract.
+    unsafe { with_page(page, copied) };
 }
 
 /// Copies memory; whole pages in the way that the kernel has found to be the processor's best.
@@ -163,9 +172,12 @@ unsafe fn copy(to: *mut u8, from: *const u8, len: usize) {
     }
 }
 
-/// The page behind an address in memory from the vmalloc allocator.
-pub(crate) fn vmalloc_page(address: *const u8) -> RawPage {
-    // SAFETY: Walks the kernel's page table; the caller's memory is live and from vmalloc.
+/// The page behind an address.
+///
+/// # Safety
+/// The address lies in live memory from the vmalloc allocator.
+pub(crate) unsafe fn vmalloc_page(address: *const u8) -> RawPage {
+    // SAFETY: The contract.
     unsafe { bindings::vmalloc_to_page(address.cast()) }
 }
 
@@ -179,7 +191,7 @@ unsafe impl Send for AddressSpace {}
 unsafe impl Sync for AddressSpace {}
 
 impl AddressSpace {
-    /// The address space of an open file; valid as long as the file is.
+    /// The address space of an open file; it is there as long as the file is open.
     ///
     /// # Safety
     /// `file` is an open file.
@@ -189,9 +201,11 @@ impl AddressSpace {
     }
 
     /// Takes a range of offsets away from everybody who has mapped it.
-    pub(crate) fn unmap(self, offset: u64, bytes: usize) {
-        // SAFETY: The file that this came from is still open: a session ends before its file is
-        // released.
+    ///
+    /// # Safety
+    /// The file that this came from is still open.
+    pub(crate) unsafe fn unmap(self, offset: u64, bytes: usize) {
+        // SAFETY: The contract.
         unsafe {
             bindings::unmap_mapping_range(self.0.as_ptr(), offset as i64, bytes as i64, 1);
         }

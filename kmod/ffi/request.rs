@@ -250,7 +250,7 @@ impl Request {
             while left > 0 {
                 // SAFETY: `bi_size` bytes from the iterator's position lie within the vector.
                 let bvec = unsafe { (*bio).bi_io_vec.add(index) };
-                // SAFETY: As above.
+                // SAFETY: There are bytes left, so this vector is one of the bio's.
                 let bvec = unsafe { bvec.read() };
                 let start = (bvec.bv_offset as usize).wrapping_add(done);
                 let within = start % bindings::PAGE_SIZE;
@@ -259,7 +259,9 @@ impl Request {
                     .min(super::mm::MAPPED_BYTES.saturating_sub(within));
                 // SAFETY: A bvec's pages are contiguous in the memory map.
                 let page = unsafe { bvec.bv_page.add(start / bindings::PAGE_SIZE) };
-                super::mm::with_page(page, |base| f(base.wrapping_add(within), count));
+                let piece = |base: *mut u8| f(base.wrapping_add(within), count);
+                // SAFETY: A page of the request, which is live.
+                unsafe { super::mm::with_page(page, piece) };
                 left = left.wrapping_sub(count);
                 done = done.wrapping_add(count);
                 if done == bvec.bv_len as usize {

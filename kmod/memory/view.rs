@@ -32,10 +32,22 @@ pub(crate) struct View {
 }
 
 /// What a view sees until its memory is revoked.
+///
+/// # Invariants
+/// The file whose mappings are in `space` is open: a session, which the memory is of, ends before
+/// its file is released, and revokes its memory.
 struct Seen {
     memory: *const Memory,
     /// Who may have mapped it.
     space: AddressSpace,
+}
+
+impl Seen {
+    /// Takes a part of the memory away from whoever has mapped it.
+    fn unmap(&self, offset: u64, bytes: usize) {
+        // SAFETY: By the type's invariant the file is open.
+        unsafe { self.space.unmap(offset, bytes) };
+    }
 }
 
 // SAFETY: The pointer is to something that belongs to no thread.
@@ -51,7 +63,9 @@ impl Memory {
         let offset = offset.checked_sub(self.mapping.offset()).ok_or(ENXIO)? as usize;
         let head_bytes = self.head.len() * size_of::<u64>();
         if offset < head_bytes {
-            return insert(0, vmalloc_page(self.words.cast::<u8>().wrapping_add(offset)));
+            let address = self.words.cast::<u8>().wrapping_add(offset);
+            // SAFETY: Within `head`, which is from vmalloc.
+            return insert(0, unsafe { vmalloc_page(address) });
         }
         let window_bytes = self.geometry.ok_or(ENXIO)?.window_bytes as usize;
         let inside = offset.wrapping_sub(head_bytes);
@@ -71,8 +85,8 @@ impl Memory {
     /// Takes the memory away from the agent; a later touch is a SIGBUS.
     pub(crate) fn revoke(&self) {
         let mut map = self.view.lock();
-        if let Some(Seen { space, .. }) = map.take() {
-            space.unmap(self.mapping.offset(), self.mapping.bytes());
+        if let Some(seen) = map.take() {
+            seen.unmap(self.mapping.offset(), self.mapping.bytes());
         }
     }
 
@@ -80,9 +94,9 @@ impl Memory {
     /// meanwhile.
     pub(crate) fn release_windows(&self) {
         let map = self.view.lock();
-        if let (Some(Seen { space, .. }), Some(geometry)) = (&*map, self.geometry) {
+        if let (Some(seen), Some(geometry)) = (&*map, self.geometry) {
             let start = geometry.windows_offset();
-            space.unmap(
+            seen.unmap(
                 self.mapping.offset().wrapping_add(start as u64),
                 geometry.total_bytes().wrapping_sub(start),
             );
@@ -97,10 +111,10 @@ impl Memory {
         let (Some(geometry), Some(window)) = (self.geometry, self.windows.get(tag)) else {
             return 0;
         };
-        if let Some(Seen { space, .. }) = &*map {
+        if let Some(seen) = &*map {
             let bytes = geometry.window_bytes as usize;
             let start = geometry.windows_offset().wrapping_add(tag.wrapping_mul(bytes));
-            space.unmap(self.mapping.offset().wrapping_add(start as u64), bytes);
+            seen.unmap(self.mapping.offset().wrapping_add(start as u64), bytes);
         }
         self.free_window(window)
     }
@@ -114,7 +128,7 @@ impl View {
 
     /// Lets it see a memory, which may be mapped by files of `space`.
     pub(super) fn show(&self, memory: &Arc<Memory>, space: AddressSpace) {
-        // INVARIANT: It stays where it is until its drop, which revokes.
+        // INVARIANT: It stays where it is until its drop, which revokes, as its session's end does.
         *self.lock() = Some(Seen { memory: Arc::as_ptr(memory), space });
     }
 
