@@ -4,6 +4,7 @@
 #include <linux/bottom_half.h>
 #include <linux/capability.h>
 #include <linux/device.h>
+#include <linux/freezer.h>
 #include <linux/gfp.h>
 #include <linux/mm.h>
 #include <linux/pm.h>
@@ -148,6 +149,14 @@ unsigned int srb_noio_enter(void)
 void srb_noio_leave(unsigned int before)
 {
 	memalloc_noio_restore(before);
+}
+
+void srb_set_freezable(void);
+
+/* A kernel without a freezer has nothing but an inline function for it. */
+void srb_set_freezable(void)
+{
+	set_freezable();
 }
 
 void srb_nap(long jiffies);

@@ -6,6 +6,8 @@ use kernel::{bindings, prelude::*};
 extern "C" {
     /// `helpers.c`: whether the calling thread has CAP_SYS_ADMIN.
     fn srb_is_admin() -> bool;
+    /// `helpers.c`: lets the freezer have the calling thread.
+    fn srb_set_freezable();
 }
 
 /// Whether the caller may do what root may. A file that was opened by root and handed on, or a root
@@ -45,6 +47,6 @@ pub(crate) fn stays_awake(stays: bool) {
         unsafe { (*kernel::current!().as_ptr()).flags |= bindings::PF_NOFREEZE };
     } else if bindings::PF_NOFREEZE & current_flags() != 0 {
         // SAFETY: Process context, no lock held.
-        unsafe { bindings::set_freezable() };
+        unsafe { srb_set_freezable() };
     }
 }
