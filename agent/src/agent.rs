@@ -16,13 +16,13 @@ use nix::errno::Errno;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::{StatusSocket, View};
 use crate::control_channel::{ControlWorker, Office};
 use crate::device::Devices;
 use crate::failures::Failures;
 use crate::logging::Log;
-use crate::metrics::Clock;
 use crate::notify::{keep_alive, notify, READY, STOPPING};
 use crate::parting;
 use crate::repository::Repository;

@@ -29,10 +29,12 @@ use srb_proto::layout::ABI_VERSION;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
+use crate::clock::Clock;
 use crate::control_channel::Office;
+use crate::counters::Totals;
 use crate::errors::RequestError;
+use crate::exposition::{unix_seconds, Exposition};
 use crate::inflight;
-use crate::metrics::{unix_seconds, Clock, Exposition, Totals};
 use crate::queue::Device;
 use crate::repository;
 use srb_status::{

@@ -6,6 +6,7 @@
 //! retries or numbers.
 
 use std::fmt;
+use std::time::Duration;
 
 use nix::libc;
 
@@ -153,6 +154,33 @@ pub struct UrlAnswer {
     pub kind: ErrorKind,
     /// That answer, for people.
     pub text: String,
+}
+
+/// Why a try failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) kind: ErrorKind,
+    /// What the URL did, as the rest of a sentence.
+    pub(crate) text: String,
+    /// How long the server wants to be left alone.
+    pub(crate) retry_after: Option<Duration>,
+    /// The server may have carried the operation out all the same.
+    pub(crate) ambiguous: bool,
+    /// What the server answered, if that was the reason.
+    pub(crate) status: Option<u16>,
+}
+
+impl Failure {
+    pub(crate) fn new(kind: ErrorKind, text: impl Into<String>) -> Self {
+        let ambiguous = kind.rule().ambiguous;
+        Self { kind, text: text.into(), retry_after: None, ambiguous, status: None }
+    }
+
+    /// Whether it shows that the server does its work, whatever it thinks of the request.
+    pub(crate) fn server_works(&self) -> bool {
+        let answered = self.status.is_some_and(|status| status < 500);
+        answered || self.kind.rule().blame == Blame::None
+    }
 }
 
 /// Why a request failed, after all its tries.

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use srb_proto::descriptor::Op;
 
+use crate::clock::Moment;
 use crate::errors::ErrorKind;
-use crate::metrics::Moment;
 use crate::queue::Device;
 use crate::repository::Repository;
 use crate::rest::Seen;

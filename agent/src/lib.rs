@@ -18,17 +18,20 @@
 )]
 
 pub mod agent;
+mod chance;
+pub mod clock;
 pub mod config;
 pub mod control;
 pub mod control_channel;
+pub mod counters;
 pub mod device;
 pub mod errors;
+pub mod exposition;
 pub mod failures;
 pub mod inflight;
 pub mod logging;
 pub mod mapping;
 pub mod memory;
-pub mod metrics;
 pub mod notify;
 mod null;
 pub mod parting;

@@ -11,7 +11,7 @@
 
 use std::mem;
 
-use crate::metrics::Moment;
+use crate::clock::Moment;
 
 /// Requests between two pauses after which a look may be in vain: 3 µs for each, of 50, less than
 /// to be woken costs.

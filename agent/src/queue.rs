@@ -22,8 +22,9 @@ use srb_proto::layout::SECTOR_BYTES;
 use srb_proto::ring::{Consumer, Overrun, Producer};
 use srb_proto::status::{Errno, Status};
 
+use crate::clock::{Clock, Moment};
+use crate::counters::Counters;
 use crate::mapping::Channel;
-use crate::metrics::{Clock, Counters, Moment};
 use crate::pipeline::Pipeline;
 use crate::session::{Ended, Session};
 use crate::volume::Volume;

@@ -21,7 +21,9 @@ use tokio::sync::{watch, Notify};
 use tokio::time::Instant;
 
 pub(crate) use self::counters::{count, ReadLatency};
+pub use self::health::UrlState;
 pub(crate) use self::url::Url;
+pub use self::url::UrlStatus;
 use crate::errors::ErrorKind;
 use crate::settings::Settings;
 use crate::volume::{Heritage, Volume, WeakVolume};
@@ -68,57 +70,6 @@ impl Default for RestConfig {
             settling_file: None,
         }
     }
-}
-
-/// What is thought of a URL.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum UrlState {
-    /// Nothing was asked of it yet.
-    #[default]
-    Unknown,
-    /// It answers.
-    Up,
-    /// It is avoided until it answers again.
-    Down,
-}
-
-/// One URL at a glance.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct UrlStatus {
-    /// In canonical form.
-    pub url: String,
-    /// Whether it is fit to be used.
-    pub state: UrlState,
-    /// Why nothing is written there, if the server does not honour ranges.
-    pub unfit: Option<String>,
-    /// Whether requests go there first.
-    pub active: bool,
-    /// Failed tries since the last answer.
-    pub consecutive_failures: u32,
-    /// Of the last failed try.
-    pub last_error: Option<String>,
-    /// Of answers, smoothed; zero before the first.
-    pub latency: Duration,
-    /// Tries, failed ones included.
-    pub requests: u64,
-    /// Tries that failed.
-    pub errors: u64,
-    /// Data bytes that came from it.
-    pub bytes_read: u64,
-    /// Data bytes that it took.
-    pub bytes_written: u64,
-    /// Of reads, up to the head of the answer, smoothed; zero before the first.
-    pub read_latency: Duration,
-    /// Probes sent while it was down; not among `requests`.
-    pub probes: u64,
-    /// Probes that found it still down.
-    pub failed_probes: u64,
-    /// Reads that it got because another URL was slow; among `requests`.
-    pub hedged: u64,
-    /// Those of them that it answered first.
-    pub hedge_wins: u64,
-    /// Connections that were opened since the agent knows the URL.
-    pub connections_opened: u64,
 }
 
 /// What the module is to know of the URLs.

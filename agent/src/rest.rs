@@ -49,7 +49,6 @@ use std::time::Duration;
 use tokio::time::{sleep, Instant};
 
 pub(crate) use self::answer::Reply;
-pub(crate) use self::backoff::random_up_to;
 pub(crate) use self::limits::budget;
 pub(crate) use self::lookup::Lookup;
 pub(crate) use self::operation::{Io, Operation};
@@ -61,37 +60,10 @@ pub(crate) use self::target::{Segment, Target};
 use self::limits::Limits;
 use self::pool::Pool;
 use self::reading::{Candidate, Reading};
-use crate::errors::{Blame, ErrorKind, RequestError, UrlAnswer};
+use crate::errors::{ErrorKind, Failure, RequestError, UrlAnswer};
 use crate::repository::{ReadChoice, Repository, Route, State, Url};
 use crate::settings::Settings;
 use crate::volume::Landing;
-
-/// Why a try failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Failure {
-    pub(crate) kind: ErrorKind,
-    /// What the URL did, as the rest of a sentence.
-    pub(crate) text: String,
-    /// How long the server wants to be left alone.
-    pub(crate) retry_after: Option<Duration>,
-    /// The server may have carried the operation out all the same.
-    pub(crate) ambiguous: bool,
-    /// What the server answered, if that was the reason.
-    pub(crate) status: Option<u16>,
-}
-
-impl Failure {
-    pub(crate) fn new(kind: ErrorKind, text: impl Into<String>) -> Self {
-        let ambiguous = kind.rule().ambiguous;
-        Self { kind, text: text.into(), retry_after: None, ambiguous, status: None }
-    }
-
-    /// Whether it shows that the server does its work, whatever it thinks of the request.
-    fn server_works(&self) -> bool {
-        let answered = self.status.is_some_and(|status| status < 500);
-        answered || self.kind.rule().blame == Blame::None
-    }
-}
 
 /// One thread's connections to the repository.
 pub(crate) struct Client {

@@ -15,7 +15,7 @@ use std::sync::atomic::{
 
 use srb_proto::descriptor::{Op, Submission, Tag};
 
-use crate::metrics::Moment;
+use crate::clock::Moment;
 use crate::rest::{Progress, Seen};
 
 /// What `what` says of the op, above the length.

@@ -29,10 +29,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 use tokio::time::{interval, Interval, MissedTickBehavior};
 
+use crate::clock::{Clock, Moment};
 use crate::failures::{Failures, LogLimit};
 use crate::mapping::{Channel, Doorbell};
 use crate::memory::{self, STACK_BYTES};
-use crate::metrics::{Clock, Moment};
 use crate::pipeline::Pipeline;
 use crate::polling::Polling;
 use crate::queue::{Device, Outcome, Queue};

@@ -26,6 +26,7 @@ use tokio::time::sleep;
 
 use self::server::Server;
 use self::world::World;
+use crate::chance::seeded;
 use crate::rest::memory;
 use crate::volume::hook::{self, Flaw};
 
@@ -98,7 +99,7 @@ fn simulate(plan: Plan, seed: u64) -> Result<Counts, String> {
     let result = LocalSet::new().block_on(&runtime, async {
         let mut seeds = StdRng::seed_from_u64(seed);
         let mut chance = || StdRng::from_rng(&mut seeds);
-        memory::seed(chance());
+        seeded::seed(chance());
         let server =
             Server::new(plan.sectors, chance(), (plan.fault_rate, plan.lateness, REQ_TIMEOUT));
         for host in ["one", "two"] {

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 
 use tokio::sync::Mutex;
 
-use crate::rest::Failure;
+use crate::errors::Failure;
 
 /// Fit, or why not.
 pub(crate) type Verdict = Result<(), String>;

@@ -9,9 +9,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicU8, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::UrlState;
+use crate::chance;
 use crate::errors::Blame;
-use crate::rest::random_up_to;
 
 /// Failures in a row, each of which may be an accident, that make a URL down.
 const FAILURES_TO_DOWN: u32 = 3;
@@ -24,6 +23,18 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const STEADY_AFTER: Duration = Duration::from_secs(120);
 /// Pauses are up to so much longer or shorter, so that agents do not ask all at once.
 const JITTER: f64 = 0.2;
+
+/// What is thought of a URL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UrlState {
+    /// Nothing was asked of it yet.
+    #[default]
+    Unknown,
+    /// It answers.
+    Up,
+    /// It is avoided until it answers again.
+    Down,
+}
 
 /// States; 0 is unknown.
 const UP: u8 = 1;
@@ -117,7 +128,7 @@ impl Health {
     fn pause_longer(&self, last: &mut Last, now_ms: u64) {
         last.pause = last.pause.saturating_mul(2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
         let least = last.pause.mul_f64(1.0 - JITTER);
-        let jittered = least.saturating_add(random_up_to(last.pause.mul_f64(2.0 * JITTER)));
+        let jittered = least.saturating_add(chance::up_to(last.pause.mul_f64(2.0 * JITTER)));
         self.probe_at_ms.store(now_ms.saturating_add(millis(jittered)), Relaxed);
     }
 

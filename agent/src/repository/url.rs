@@ -1,13 +1,53 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! One URL of the repository, and all that is known of it. Shared by all threads.
 
+use std::time::Duration;
+
 use srb_proto::command::{Kind, RepositoryUrl};
 
 use super::counters::Counters;
 use super::fitness::Fitness;
-use super::health::Health;
-use super::UrlStatus;
+use super::health::{Health, UrlState};
 use crate::rest::{Lookup, Target};
+
+/// One URL at a glance.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UrlStatus {
+    /// In canonical form.
+    pub url: String,
+    /// Whether it is fit to be used.
+    pub state: UrlState,
+    /// Why nothing is written there, if the server does not honour ranges.
+    pub unfit: Option<String>,
+    /// Whether requests go there first.
+    pub active: bool,
+    /// Failed tries since the last answer.
+    pub consecutive_failures: u32,
+    /// Of the last failed try.
+    pub last_error: Option<String>,
+    /// Of answers, smoothed; zero before the first.
+    pub latency: Duration,
+    /// Tries, failed ones included.
+    pub requests: u64,
+    /// Tries that failed.
+    pub errors: u64,
+    /// Data bytes that came from it.
+    pub bytes_read: u64,
+    /// Data bytes that it took.
+    pub bytes_written: u64,
+    /// Of reads, up to the head of the answer, smoothed; zero before the first.
+    pub read_latency: Duration,
+    /// Probes sent while it was down; not among `requests`.
+    pub probes: u64,
+    /// Probes that found it still down.
+    pub failed_probes: u64,
+    /// Reads that it got because another URL was slow; among `requests`.
+    pub hedged: u64,
+    /// Those of them that it answered first.
+    pub hedge_wins: u64,
+    /// Connections that were opened since the agent knows the URL.
+    pub connections_opened: u64,
+}
 
 /// A URL with `http`.
 #[derive(Debug)]

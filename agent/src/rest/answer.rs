@@ -14,8 +14,7 @@ use super::link::{Link, Rest, Spoilt};
 use super::listing;
 use super::operation::{Io, Operation};
 use super::sink::Sink;
-use super::Failure;
-use crate::errors::ErrorKind;
+use crate::errors::{ErrorKind, Failure};
 
 /// A listing of some million names.
 const MAX_LISTING_BYTES: usize = 64 << 20;

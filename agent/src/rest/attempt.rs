@@ -12,8 +12,8 @@ use super::limits::Limits;
 use super::link::{Lost, Rest};
 use super::operation::Operation;
 use super::pool::{Connection, Pool};
-use super::{answer, connect, Client, Failure, Reply};
-use crate::errors::{Blame, ErrorKind};
+use super::{answer, connect, Client, Reply};
+use crate::errors::{Blame, ErrorKind, Failure};
 use crate::repository::{count, Url};
 
 impl Client {

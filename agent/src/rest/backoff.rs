@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use crate::chance;
+
 /// Bound of the first wait.
 const FIRST: Duration = Duration::from_millis(50);
 /// Bound of every wait.
@@ -14,16 +16,7 @@ const LONGEST: Duration = Duration::from_secs(2);
 
 /// A random wait after `failures` at one URL: none after none.
 pub(crate) fn wait(failures: u32) -> Duration {
-    random_up_to(bound(failures))
-}
-
-/// A random time; in a simulation, from its seed.
-pub(crate) fn random_up_to(bound: Duration) -> Duration {
-    #[cfg(test)]
-    if let Some(time) = super::memory::random_up_to(bound) {
-        return time;
-    }
-    rand::random_range(Duration::ZERO..=bound)
+    chance::up_to(bound(failures))
 }
 
 fn bound(failures: u32) -> Duration {

@@ -16,15 +16,12 @@ use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{lookup_host, TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 
-use super::lookup::Lookup;
+use super::lookup::{Lookup, MAX_ADDRESSES};
 use super::stream::Stream;
-use super::Failure;
-use crate::errors::ErrorKind;
+use crate::errors::{ErrorKind, Failure};
 
 /// "Connection Attempt Delay" of RFC 8305.
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
-/// Addresses beyond these are left out: nobody waits for so many.
-pub(super) const MAX_ADDRESSES: usize = 16;
 /// Silence after which the kernel asks whether the other side still exists, and how often.
 const KEEPALIVE_SECS: u32 = 15;
 

@@ -18,7 +18,8 @@ use super::limits::Limits;
 use super::operation::Operation;
 use super::pool::Pool;
 use super::reading::{Candidate, EXPLORING_PATIENCE};
-use super::{Client, Failure, Reply, Tries, View};
+use super::{Client, Reply, Tries, View};
+use crate::errors::Failure;
 use crate::repository::count;
 
 /// What is under way when a second request goes out.

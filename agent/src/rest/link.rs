@@ -28,8 +28,7 @@ use super::head::{self, Head};
 use super::operation::Io;
 use super::sink::Sink;
 use super::stream::Stream;
-use super::Failure;
-use crate::errors::ErrorKind;
+use crate::errors::{ErrorKind, Failure};
 
 /// Bounds the head of an answer.
 const MAX_HEAD_BYTES: usize = 512 << 10;

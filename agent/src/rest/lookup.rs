@@ -13,8 +13,8 @@ use std::time::Duration;
 use tokio::net::lookup_host;
 use tokio::time::{timeout, Instant};
 
-use super::connect::MAX_ADDRESSES;
-
+/// Addresses beyond these are left out: nobody waits for so many.
+pub(super) const MAX_ADDRESSES: usize = 16;
 /// For how long they are used.
 const FRESH: Duration = Duration::from_secs(60);
 /// How long a name server may take.

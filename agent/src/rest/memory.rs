@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Servers in memory and chance from a seed, for tests that must run the same way each time.
+//! Servers in memory, for tests that must run the same way each time.
 //!
-//! Before: [`super::connect`] and [`super::backoff`] ask here first, in unit tests alone. After:
-//! the other end of the connection goes to whoever registered the host's name on this thread.
+//! Before: [`super::connect`] asks here first, in unit tests alone. After: the other end of the
+//! connection goes to whoever registered the host's name on this thread.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::time::Duration;
 
-use rand::rngs::StdRng;
-use rand::Rng;
 use tokio::io::{duplex, DuplexStream};
 use tokio::sync::mpsc;
 
@@ -23,7 +20,6 @@ type Host = mpsc::UnboundedSender<DuplexStream>;
 
 thread_local! {
     static HOSTS: RefCell<HashMap<String, Host>> = RefCell::default();
-    static CHANCE: RefCell<Option<StdRng>> = const { RefCell::new(None) };
 }
 
 /// Takes the connections of this thread to `host`.
@@ -31,15 +27,6 @@ pub(crate) fn listen(host: &str) -> mpsc::UnboundedReceiver<DuplexStream> {
     let (sender, receiver) = mpsc::unbounded_channel();
     HOSTS.with_borrow_mut(|hosts| hosts.insert(host.to_owned(), sender));
     receiver
-}
-
-/// Makes the pauses between tries on this thread depend on `chance` alone.
-pub(crate) fn seed(chance: StdRng) {
-    CHANCE.set(Some(chance));
-}
-
-pub(super) fn random_up_to(bound: Duration) -> Option<Duration> {
-    CHANCE.with_borrow_mut(|chance| Some(chance.as_mut()?.random_range(Duration::ZERO..=bound)))
 }
 
 /// A connection to a host in memory; `None` if there is none of this name.

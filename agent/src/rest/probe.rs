@@ -14,8 +14,8 @@ use super::answer::Reply;
 use super::limits::Limits;
 use super::operation::{Io, Operation};
 use super::pool::Pool;
-use super::{Client, Failure};
-use crate::errors::ErrorKind;
+use super::Client;
+use crate::errors::{ErrorKind, Failure};
 use crate::volume::Volume;
 use crate::window::Window;
 

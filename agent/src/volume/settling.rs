@@ -9,8 +9,6 @@ use std::ops::Range;
 
 use tokio::time::Instant;
 
-use super::unsettled::overlap;
-
 /// Ranges at most. Hundreds of writes have gone wrong within the settle time when there are so
 /// many, and speed is not what is missing then.
 const MOST: usize = 256;
@@ -77,6 +75,11 @@ impl Settling {
         }
         self.0 = joined;
     }
+}
+
+/// Whether they share a byte.
+pub(super) fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
+    a.start.max(b.start) < a.end.min(b.end)
 }
 
 #[cfg(test)]

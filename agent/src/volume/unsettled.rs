@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 use tokio::time::{sleep_until, Instant};
 
 use super::heritage::Heritage;
-use super::settling::Settling;
+use super::settling::{overlap, Settling};
 
 /// The table.
 #[derive(Debug)]
@@ -197,10 +197,6 @@ impl Drop for Entry {
         drop(table);
         self.table.ended.notify_waiters();
     }
-}
-
-pub(super) fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
-    a.start.max(b.start) < a.end.min(b.end)
 }
 
 /// Lets the simulation show that it finds what goes wrong without a part of the mechanism.

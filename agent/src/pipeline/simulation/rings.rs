@@ -9,8 +9,8 @@ use srb_proto::layout::DATA;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{spawn_local, JoinHandle};
 
+use crate::clock::Clock;
 use crate::failures::Failures;
-use crate::metrics::Clock;
 use crate::queue::Device;
 use crate::repository::Repository;
 use crate::session::{Begun, Ended, Entry, Session};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What is counted of each device's requests, and how that is written for Prometheus.
+//! What is counted of each device's requests.
 //!
 //! The hop before are the data workers, each of which counts into [`Counters`] of its own; the hop
 //! after is the status socket, which adds them up when somebody asks.
@@ -8,13 +8,12 @@
 //! Each [`Counters`] has one writer, the worker that serves the queue. That is why counting is a
 //! load and a store, not an atomic addition, and no cache line is written by two threads.
 
-use std::fmt::Write;
-use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use srb_proto::descriptor::Op;
 
+use crate::clock::Moment;
 use crate::tags::Tags;
 use srb_status::Latency;
 
@@ -23,55 +22,6 @@ const STEPS: usize = 4;
 /// Doublings of a microsecond that have buckets; the last one takes all that is longer (134 s).
 const DOUBLINGS: usize = 26;
 const BUCKETS: usize = DOUBLINGS * STEPS;
-
-/// A time in nanoseconds since some fixed moment before the agent's start; never zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Moment(NonZeroU64);
-
-/// Gives [`Moment`]s.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock {
-    zero: Instant,
-}
-
-impl Clock {
-    /// A clock that starts now.
-    #[must_use]
-    pub fn start() -> Self {
-        Self { zero: Instant::now() }
-    }
-
-    /// The present.
-    #[must_use]
-    pub fn now(&self) -> Moment {
-        let nanos = u64::try_from(self.uptime().as_nanos()).unwrap_or(u64::MAX);
-        Moment(NonZeroU64::MIN.saturating_add(nanos))
-    }
-
-    /// Time since the start.
-    #[must_use]
-    pub fn uptime(&self) -> Duration {
-        self.zero.elapsed()
-    }
-}
-
-impl Moment {
-    /// Nanoseconds from `earlier` to here.
-    #[must_use]
-    pub fn since(self, earlier: Self) -> u64 {
-        self.nanos().saturating_sub(earlier.nanos())
-    }
-
-    /// As a number, for an atomic; not 0.
-    pub(crate) const fn nanos(self) -> u64 {
-        self.0.get()
-    }
-
-    /// From [`Self::nanos`]; `None` for 0.
-    pub(crate) fn from_nanos(nanos: u64) -> Option<Self> {
-        NonZeroU64::new(nanos).map(Self)
-    }
-}
 
 fn add(counter: &AtomicU64, count: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(count), Relaxed);
@@ -208,13 +158,9 @@ impl OpTotals {
         }
     }
 
-    fn counted(&self) -> u64 {
-        self.buckets.iter().sum()
-    }
-
     /// A time in microseconds that the fraction `thousandths` of the requests did not exceed.
     fn quantile(&self, thousandths: u64) -> u64 {
-        let rank = self.counted().saturating_mul(thousandths).div_ceil(1000);
+        let rank = self.count().saturating_mul(thousandths).div_ceil(1000);
         let mut seen = 0;
         for (bucket, count) in self.buckets.iter().enumerate() {
             seen = count.saturating_add(seen);
@@ -223,6 +169,29 @@ impl OpTotals {
             }
         }
         0
+    }
+
+    /// Upper bounds, one for each doubling but the last, and how many requests took less than that.
+    pub fn below(&self) -> impl Iterator<Item = (Duration, u64)> + '_ {
+        let mut below = 0u64;
+        let ends = self.buckets.iter().enumerate().filter_map(move |(bucket, count)| {
+            below = below.wrapping_add(*count);
+            (bucket % STEPS == STEPS - 1).then(|| (bucket, below))
+        });
+        ends.filter(|(bucket, _)| *bucket < BUCKETS - 1)
+            .map(|(bucket, below)| (Duration::from_micros(end_of_bucket(bucket)), below))
+    }
+
+    /// How many requests there were.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().fold(0, |all, count| all.wrapping_add(*count))
+    }
+
+    /// How long they took together.
+    #[must_use]
+    pub const fn whole(&self) -> Duration {
+        Duration::from_nanos(self.nanos)
     }
 
     /// In the words of the status.
@@ -264,74 +233,6 @@ impl Totals {
         }
         totals
     }
-}
-
-/// A page in Prometheus' text format, version 0.0.4.
-#[derive(Debug, Default)]
-pub struct Exposition {
-    text: String,
-}
-
-impl Exposition {
-    /// Begins a metric: every sample until the next one belongs to it.
-    pub fn metric(&mut self, name: &'static str, kind: &str, help: &str) -> Metric<'_> {
-        // Writing to a string cannot fail.
-        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        Metric { text: &mut self.text, name }
-    }
-
-    /// The page.
-    #[must_use]
-    pub fn into_text(self) -> String {
-        self.text
-    }
-}
-
-/// A metric whose samples are being written.
-#[derive(Debug)]
-pub struct Metric<'a> {
-    text: &'a mut String,
-    name: &'static str,
-}
-
-impl Metric<'_> {
-    /// Writes one sample.
-    pub fn sample(&mut self, labels: &[(&str, &str)], value: impl std::fmt::Display) {
-        self.suffixed("", labels, value);
-    }
-
-    fn suffixed(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
-        let _ = write!(self.text, "{}{suffix}", self.name);
-        for (at, (label, value)) in labels.iter().enumerate() {
-            let separator = if at == 0 { '{' } else { ',' };
-            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            let _ = write!(self.text, "{separator}{label}=\"{value}\"");
-        }
-        let end = if labels.is_empty() { "" } else { "}" };
-        let _ = writeln!(self.text, "{end} {value}");
-    }
-
-    /// Writes the buckets, the sum and the count of a latency histogram, in seconds.
-    pub fn histogram(&mut self, labels: &[(&str, &str)], totals: &OpTotals) {
-        let mut below = 0u64;
-        for (bucket, count) in totals.buckets.iter().enumerate() {
-            below = below.wrapping_add(*count);
-            if bucket % STEPS == STEPS - 1 && bucket < BUCKETS - 1 {
-                let end = Duration::from_micros(end_of_bucket(bucket));
-                let bound = end.as_secs_f64().to_string();
-                self.suffixed("_bucket", &[labels, &[("le", &*bound)]].concat(), below);
-            }
-        }
-        self.suffixed("_bucket", &[labels, &[("le", "+Inf")]].concat(), below);
-        self.suffixed("_sum", labels, Duration::from_nanos(totals.nanos).as_secs_f64());
-        self.suffixed("_count", labels, below);
-    }
-}
-
-/// Seconds since the epoch, as Prometheus wants its times.
-#[must_use]
-pub fn unix_seconds(time: SystemTime) -> f64 {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 #[cfg(test)]
@@ -378,24 +279,5 @@ mod tests {
         assert_eq!(b.tags.end(tag), Some(moment(1_000)));
         assert_eq!(Totals::of([&b], moment(5_000)).oldest_nanos, None);
         assert_eq!(OpTotals::default().latency(), Latency::default());
-    }
-
-    #[test]
-    fn prometheus_text() {
-        let mut page = Exposition::default();
-        let mut metric = page.metric("srb_x_seconds", "histogram", "Of x.");
-        let counters = Counters::new(1);
-        counters.completed(Op::Read, 2, 0, 3_000);
-        metric.histogram(
-            &[("device", "a\"b\\")],
-            &Totals::of([&counters], Clock::start().now()).reads,
-        );
-        let text = page.into_text();
-        assert!(text.starts_with("# HELP srb_x_seconds Of x.\n# TYPE srb_x_seconds histogram\n"));
-        let device = r#"device="a\"b\\""#;
-        assert!(text.contains(&format!("srb_x_seconds_bucket{{{device},le=\"0.000004\"}} 2\n")));
-        assert!(text.contains(&format!("srb_x_seconds_bucket{{{device},le=\"+Inf\"}} 2\n")));
-        assert!(text.contains(&format!("srb_x_seconds_sum{{{device}}} 0.000006\n")));
-        assert!(text.ends_with(&format!("srb_x_seconds_count{{{device}}} 2\n")));
     }
 }
