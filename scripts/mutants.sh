@@ -12,7 +12,8 @@ EXAMINED=(
     agent/src/{errors,polling}.rs
     agent/src/repository.rs
     agent/src/repository/{fitness,health}.rs
-    agent/src/rest/{backoff,body,head,limits}.rs
+    agent/src/http/{body,head}.rs
+    agent/src/rest/{backoff,limits}.rs
     agent/src/volume/{heritage,landing,limit,settling,unsettled}.rs
 )
 

@@ -28,6 +28,7 @@ pub mod device;
 pub mod errors;
 pub mod exposition;
 pub mod failures;
+mod http;
 pub mod inflight;
 pub mod logging;
 pub mod mapping;

@@ -17,9 +17,9 @@ use tokio::time::timeout;
 use crate::errors::{ErrorKind, RequestError};
 use crate::null;
 use crate::repository::{Repository, Route};
-use crate::rest::{budget, Client, Io, Operation, Progress, Watch};
+use crate::rest::{budget, Client, Operation, Progress, Watch};
 use crate::volume::{Asker, Direction, Landing, Permit, Volume};
-use crate::window::Window;
+use crate::window::{Io, Window};
 
 /// A worker's way to the repository, with connections of its own.
 #[derive(Debug)]
@@ -65,13 +65,13 @@ impl Pipeline {
         if let Some(done) = self.read_at_once(window, len) {
             return done;
         }
-        let io = Io { volume, offset: offset_bytes, window, len };
+        let io = Io { offset: offset_bytes, window, len };
         if let Some(done) = without_work(&io) {
             return done;
         }
-        let operation = Operation::Read(io);
+        let operation = Operation::Read(volume.subject(), io);
         let Turn { permit: _permit, since_ms } =
-            self.turn(&io, &operation, Direction::Read, Asker::Read).await?;
+            self.turn(volume, &io, &operation, Direction::Read, Asker::Read).await?;
         let watch = Watch { progress, landing: None, since_ms };
         self.client.run_watched(&operation, watch).await.map(drop)
     }
@@ -113,7 +113,7 @@ impl Pipeline {
             return done;
         }
         window.mark_written();
-        let io = Io { volume, offset: offset_bytes, window, len };
+        let io = Io { offset: offset_bytes, window, len };
         if let Some(done) = without_work(&io) {
             return done;
         }
@@ -122,10 +122,10 @@ impl Pipeline {
             // From now on, so that it settles also if it is dropped before its first try.
             landing.abandon_try();
         }
-        let operation = Operation::Write(io);
+        let operation = Operation::Write(volume.subject(), io);
         loop {
             let Turn { permit, since_ms } =
-                self.turn(&io, &operation, Direction::Write, landing.asker()).await?;
+                self.turn(volume, &io, &operation, Direction::Write, landing.asker()).await?;
             if repeated {
                 landing.abandon_try();
             }
@@ -168,12 +168,13 @@ impl Pipeline {
     /// deadline counts that time as well.
     async fn turn<'a>(
         &self,
-        io: &Io<'a>,
+        volume: &'a Volume,
+        io: &Io<'_>,
         operation: &Operation<'_>,
         direction: Direction,
         asker: Asker,
     ) -> Result<Turn<'a>, RequestError> {
-        let mut admitted = pin!(self.admit(io, direction, asker));
+        let mut admitted = pin!(self.admit(volume, io, direction, asker));
         let at_once = std::future::poll_fn(|cx| Poll::Ready(admitted.as_mut().poll(cx))).await;
         if let Poll::Ready(permit) = at_once {
             return Ok(Turn { permit, since_ms: None });
@@ -190,15 +191,21 @@ impl Pipeline {
     }
 
     /// Waits for the request's turn. Whoever waits for a write to settle holds no permit.
-    async fn admit<'a>(&self, io: &Io<'a>, direction: Direction, asker: Asker) -> Permit<'a> {
+    async fn admit<'a>(
+        &self,
+        volume: &'a Volume,
+        io: &Io<'_>,
+        direction: Direction,
+        asker: Asker,
+    ) -> Permit<'a> {
         let size = self.client.view().state.settings.thread_pool_size;
-        let limit = io.volume.limit();
+        let limit = volume.limit();
         limit.resize(usize::try_from(size).unwrap_or(usize::MAX));
         loop {
-            io.volume.unsettled().wait(&io.range(), asker).await;
+            volume.unsettled().wait(&io.range(), asker).await;
             let permit = limit.enter(direction, io.len).await;
             // One may have become unsettled while this request waited for the permit.
-            if !io.volume.unsettled().blocks(&io.range(), asker) {
+            if !volume.unsettled().blocks(&io.range(), asker) {
                 return permit;
             }
         }

@@ -4,42 +4,28 @@
 //!
 //! Before: [`crate::pipeline`] for data, [`crate::volume`] for the rest. In here, in order:
 //! [`Client::run`] (tries) → [`State::choose`] and `reading` (URL) → `probe` (first write) →
-//! `attempt` (or `hedge`: two of them) → `pool`, `connect` (connection) → `operation` (request, of
-//! `target` and `digits`) → `link` (HTTP/1.1) → `answer`. Below a link: `stream` (its socket),
-//! `buffer` (what has come), `head` and `body` (what that is), `sink` (where the body goes), and
-//! `alarm` (its timer). Beside: [`Prober`], which asks what is down. Everything belongs to the
-//! worker's thread but the [`Repository`], which is shared.
+//! `attempt` (or `hedge`: two of them) → `operation` (request) → [`crate::http`] → `answer`.
+//! Beside: [`Prober`], which asks what is down. Everything belongs to the worker's thread but the
+//! [`Repository`], which is shared.
 //!
 //! # Errors
 //! A try ends in a [`Failure`]; [`ErrorKind::rule`] says whether another one follows. An operation
 //! fails when no URL is left to try: each has failed it `nb_req_retries + 1` times, or refused it
 //! for good; or when the time for all tries is over (`limits`), which bounds every wait.
 
-mod alarm;
 mod answer;
 mod attempt;
 mod backoff;
-mod body;
-mod buffer;
-mod connect;
-mod digits;
-mod head;
 mod hedge;
 mod limits;
-mod link;
 mod listing;
-mod lookup;
-#[cfg(test)]
-pub(crate) mod memory;
 mod operation;
-mod pool;
+mod path;
 mod probe;
 mod prober;
 mod progress;
 mod reading;
-mod sink;
-mod stream;
-mod target;
+mod subject;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -50,15 +36,14 @@ use tokio::time::{sleep, Instant};
 
 pub(crate) use self::answer::Reply;
 pub(crate) use self::limits::budget;
-pub(crate) use self::lookup::Lookup;
-pub(crate) use self::operation::{Io, Operation};
+pub(crate) use self::operation::Operation;
 pub(crate) use self::probe::{is_left_over, is_scratch};
 pub use self::prober::Prober;
 pub use self::progress::{Progress, Seen};
-pub(crate) use self::target::{Segment, Target};
+pub(crate) use self::subject::Subject;
 
 use self::limits::Limits;
-use self::pool::Pool;
+use self::path::Path;
 use self::reading::{Candidate, Reading};
 use crate::errors::{ErrorKind, Failure, RequestError, UrlAnswer};
 use crate::repository::{ReadChoice, Repository, Route, State, Url};
@@ -76,7 +61,7 @@ pub(crate) struct Client {
 pub(crate) struct View {
     epoch: u64,
     pub(crate) state: Arc<State>,
-    pools: Vec<Rc<Pool>>,
+    paths: Vec<Rc<Path>>,
     reading: Reading,
 }
 
@@ -149,7 +134,7 @@ impl Client {
 
     /// Closes connections that have been idle for too long.
     pub(crate) fn close_idle(&self) {
-        self.view().pools.iter().for_each(|pool| pool.close_idle());
+        self.view().paths.iter().for_each(|path| path.pool.close_idle());
     }
 
     /// Carries an operation through its tries.
@@ -168,14 +153,14 @@ impl Client {
         loop {
             let view = self.view();
             let settings = &view.state.settings;
-            let Some(Choice { place, pool, explores }) = self.choose(&view, &tries) else {
+            let Some(Choice { place, path, explores }) = self.choose(&view, &tries) else {
                 return Err(tries.no_url(&view.state.route));
             };
-            let limits = match self.may_begin(&tries, pool.url(), settings) {
+            let limits = match self.may_begin(&tries, path.url(), settings) {
                 Begin::Now(limits) => limits,
                 Begin::After(pause) => {
                     sleep(pause).await;
-                    tries.has_paused(pool.url());
+                    tries.has_paused(path.url());
                     now = Instant::now();
                     // Something better may have turned up.
                     continue;
@@ -185,19 +170,19 @@ impl Client {
             tries.begin(settings.version, place);
             let result = match self.hedge_after(operation, &view, explores) {
                 // Large, and rare.
-                Some(after) => Box::pin(self.hedged(after, &view, pool, &mut tries, &limits)).await,
-                None => self.one_try(pool, &mut tries, &limits, now).await,
+                Some(after) => Box::pin(self.hedged(after, &view, path, &mut tries, &limits)).await,
+                None => self.one_try(path, &mut tries, &limits, now).await,
             };
             let failure = match result {
                 Ok(reply) => return Ok(reply),
                 Err(failure) => failure,
             };
-            self.blame(pool, &failure, &limits);
+            self.blame(path, &failure, &limits);
             let Failure { kind, ambiguous, .. } = failure;
             tries.ambiguous |= ambiguous;
-            let (url, why) = (pool.url().text(), &failure.text);
+            let (url, why) = (path.url().text(), &failure.text);
             tracing::debug!(%operation, url, why, "a try failed");
-            tries.note(pool.url(), failure, settings);
+            tries.note(path.url(), failure, settings);
             let last = !kind.rule().elsewhere || self.choose(&self.view(), &tries).is_none();
             if last {
                 return Err(tries.into_error());
@@ -214,16 +199,16 @@ impl Client {
         let config = self.repository.config();
         let needs_fit = config.probe && tries.operation.needs_fit_server();
         let standing = |place| {
-            let pool: &Rc<Pool> = view.pools.get(place)?;
-            tries.standing(pool.url(), &view.state.settings)
+            let path: &Rc<Path> = view.paths.get(place)?;
+            tries.standing(path.url(), &view.state.settings)
         };
         let (mut place, mut explores) = (view.state.choose(standing, needs_fit)?, false);
-        let first_read = tries.failed.is_empty() && matches!(tries.operation, Operation::Read(_));
-        if first_read && config.read_choice == ReadChoice::Latency && view.pools.len() > 1 {
+        let first_read = tries.failed.is_empty() && matches!(tries.operation, Operation::Read(..));
+        if first_read && config.read_choice == ReadChoice::Latency && view.paths.len() > 1 {
             let candidates = || view.candidates(self.worker);
             (place, explores) = view.reading.choose(place, candidates, tries.start_ms);
         }
-        view.pools.get(place).map(|pool| Choice { place, pool, explores })
+        view.paths.get(place).map(|path| Choice { place, path, explores })
     }
 
     /// Whether there is time for another try, and the URL is to be asked now.
@@ -247,31 +232,31 @@ impl Client {
 
     async fn one_try(
         &self,
-        pool: &Pool,
+        path: &Path,
         tries: &mut Tries<'_>,
         limits: &Limits,
         mut now: Instant,
     ) -> Result<Reply, Failure> {
         if tries.operation.needs_fit_server() && self.repository.config().probe {
-            let probes = pool.url().fitness.verdict().is_none();
-            self.require_fit(pool, limits).await?;
+            let probes = path.url().fitness.verdict().is_none();
+            self.require_fit(path, limits).await?;
             if probes {
                 now = Instant::now();
             }
         }
         let operation = tries.operation;
         tries.sends();
-        let result = self.attempt(pool, operation, limits, now, &mut || tries.sends_again()).await;
+        let result = self.attempt(path, operation, limits, now, &mut || tries.sends_again()).await;
         tries.has_sent(&result);
         result
     }
 
-    async fn require_fit(&self, pool: &Pool, limits: &Limits) -> Result<(), Failure> {
-        let fitness = &pool.url().fitness;
+    async fn require_fit(&self, path: &Path, limits: &Limits) -> Result<(), Failure> {
+        let fitness = &path.url().fitness;
         let verdict = match fitness.verdict() {
             Some(verdict) => verdict,
             None => {
-                let probe = Box::pin(probe::probe(self, pool, limits));
+                let probe = Box::pin(probe::probe(self, path, limits));
                 let established = fitness.establish(probe).await;
                 self.repository.refresh_news();
                 established.map_err(|mut failure| {
@@ -288,17 +273,17 @@ impl Client {
         })
     }
 
-    fn blame(&self, pool: &Pool, failure: &Failure, limits: &Limits) {
+    fn blame(&self, path: &Path, failure: &Failure, limits: &Limits) {
         match failure.kind {
             // Answers that users ask for are nothing to remember of a URL.
             ErrorKind::NotFound | ErrorKind::Exists => {}
             // A server that was given less time than it should have may be well.
             ErrorKind::Timeout | ErrorKind::ConnectTimeout if limits.cut_it_short() => {}
-            kind => self.repository.failed(pool.url(), kind, &failure.text),
+            kind => self.repository.failed(path.url(), kind, &failure.text),
         }
         if failure.kind == ErrorKind::Shortage {
             // Idle connections hold some of what is missing.
-            self.view().pools.iter().for_each(|pool| pool.close_all());
+            self.view().paths.iter().for_each(|path| path.pool.close_all());
         }
     }
 }
@@ -307,7 +292,7 @@ impl Client {
 struct Choice<'v> {
     /// In the list of URLs.
     place: usize,
-    pool: &'v Rc<Pool>,
+    path: &'v Rc<Path>,
     /// A read goes there to see how fast it is.
     explores: bool,
 }
@@ -322,27 +307,27 @@ enum Begin {
 impl View {
     fn new(epoch: u64, state: Arc<State>, old: Option<&Self>, repository: &Repository) -> Self {
         let known = |url: &Arc<Url>| {
-            let mut pools = old?.pools.iter();
-            pools.find(|pool| Arc::ptr_eq(pool.url(), url)).cloned()
+            let mut paths = old?.paths.iter();
+            paths.find(|path| Arc::ptr_eq(path.url(), url)).cloned()
         };
-        let new = |url: &Arc<Url>| Rc::new(Pool::new(Arc::clone(url), repository.config()));
-        let pools = match &state.route {
+        let new = |url: &Arc<Url>| Rc::new(Path::new(Arc::clone(url), repository.config()));
+        let paths = match &state.route {
             Route::Http(urls) => {
                 urls.iter().map(|url| known(url).unwrap_or_else(|| new(url))).collect()
             }
             _ => Vec::new(),
         };
-        Self { epoch, state, pools, reading: Reading::default() }
+        Self { epoch, state, paths, reading: Reading::default() }
     }
 
     /// The URLs that a read may go to, as a worker knows them.
     fn candidates(&self, worker: usize) -> impl Iterator<Item = Candidate> + '_ {
-        let up = |(_, pool): &(usize, &Rc<Pool>)| !pool.url().health.is_down();
-        let candidate = move |(place, pool): (usize, &Rc<Pool>)| {
-            let latency = pool.url().counters.shard(worker).read_latency();
+        let up = |(_, path): &(usize, &Rc<Path>)| !path.url().health.is_down();
+        let candidate = move |(place, path): (usize, &Rc<Path>)| {
+            let latency = path.url().counters.shard(worker).read_latency();
             Candidate { place, latency }
         };
-        self.pools.iter().enumerate().filter(up).map(candidate)
+        self.paths.iter().enumerate().filter(up).map(candidate)
     }
 }
 

@@ -16,7 +16,6 @@ mod unsettled;
 
 use std::fmt;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -36,7 +35,7 @@ use self::unsettled::Unsettled;
 use crate::errors::{ErrorKind, RequestError};
 use crate::null;
 use crate::repository::{Repository, Route};
-use crate::rest::{is_left_over, is_scratch, Client, Operation, Reply, Segment};
+use crate::rest::{is_left_over, is_scratch, Client, Operation, Reply, Subject};
 use crate::settings::Settings;
 
 /// Scratch volumes of old probes that one listing has deleted at most.
@@ -48,14 +47,12 @@ pub struct Volume(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    name: String,
-    segment: Segment,
+    subject: Subject,
     limit: Limit,
     /// Writes of data that may still land.
     unsettled: Arc<Unsettled>,
     /// Commands of which a request may still land.
     changes: Arc<Unsettled>,
-    retries: AtomicU64,
     /// One operation on the whole volume at a time: the size that `extend` has seen must still be
     /// true when it sets the new one.
     changing: tokio::sync::Mutex<()>,
@@ -71,12 +68,6 @@ pub(crate) struct WeakVolume {
 }
 
 impl Volume {
-    /// A volume that nobody else knows, without a settle time.
-    pub(crate) fn new(name: &str) -> Self {
-        let new = || Unsettled::new(Duration::ZERO, Arc::default());
-        Self::with_tables(name, new(), new())
-    }
-
     /// A volume that comes for the first time, or comes back after `earlier`; `settle` is how long
     /// a try of a write may still land.
     pub(crate) fn shared(
@@ -97,12 +88,10 @@ impl Volume {
     fn with_tables(name: &str, unsettled: Arc<Unsettled>, changes: Arc<Unsettled>) -> Self {
         let size = Settings::default().thread_pool_size;
         Self(Arc::new(Shared {
-            name: name.to_owned(),
-            segment: Segment::new(name),
+            subject: Subject::new(name),
             limit: Limit::new(usize::try_from(size).unwrap_or(usize::MAX)),
             unsettled,
             changes,
-            retries: AtomicU64::new(0),
             changing: tokio::sync::Mutex::default(),
         }))
     }
@@ -110,18 +99,18 @@ impl Volume {
     /// As users write it.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.0.name
+        self.0.subject.name()
     }
 
     /// Tries beyond the first one of each request, since the agent knows the volume.
     #[must_use]
     pub fn retries(&self) -> u64 {
-        self.0.retries.load(Relaxed)
+        self.0.subject.retries()
     }
 
-    /// The name in a path.
-    pub(crate) fn segment(&self) -> &Segment {
-        &self.0.segment
+    /// As requests name it.
+    pub(crate) fn subject(&self) -> &Subject {
+        &self.0.subject
     }
 
     pub(crate) fn limit(&self) -> &Limit {
@@ -130,10 +119,6 @@ impl Volume {
 
     pub(crate) fn unsettled(&self) -> &Arc<Unsettled> {
         &self.0.unsettled
-    }
-
-    pub(crate) fn count_retry(&self) {
-        self.0.retries.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn downgrade(&self) -> WeakVolume {
@@ -269,7 +254,7 @@ impl Volumes {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error.within(what)),
         }
-        match alone.change(&Operation::Delete(&volume)).await {
+        match alone.change(&Operation::Delete(volume.subject())).await {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error.within(what)),
             _ => Ok(()),
         }
@@ -301,7 +286,7 @@ impl Volumes {
             let why = format!("it would not grow: it has {old} bytes");
             return Err(RequestError::plain(ErrorKind::Invalid, what, why));
         }
-        let error = match alone.change(&Operation::SetSize(&volume, size)).await {
+        let error = match alone.change(&Operation::SetSize(volume.subject(), size)).await {
             Ok(_) => {
                 self.doubts.settle(name);
                 return Ok(());
@@ -347,7 +332,7 @@ impl Volumes {
             Err(error) if error.may_pass() => return Err(error.within(what)),
             known => known.is_ok(),
         };
-        match alone.change(&Operation::Delete(&volume)).await {
+        match alone.change(&Operation::Delete(volume.subject())).await {
             Ok(_) => {}
             Err(error)
                 if error.kind() == ErrorKind::NotFound
@@ -395,13 +380,13 @@ impl Volumes {
     fn sweep(&self, name: &str) {
         let (client, volume) = (Rc::clone(&self.client), self.volume(name));
         self.tasks.spawn_local(async move {
-            let _ = client.run(&Operation::Delete(&volume)).await;
+            let _ = client.run(&Operation::Delete(volume.subject())).await;
         });
     }
 }
 
 async fn size_of(client: &Client, volume: &Volume) -> Result<u64, RequestError> {
-    let operation = Operation::Size(volume);
+    let operation = Operation::Size(volume.subject());
     match client.run(&operation).await? {
         Reply::Size(size) => Ok(size),
         Reply::Done | Reply::Names(_) => {

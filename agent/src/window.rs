@@ -8,6 +8,7 @@
 
 use std::any::Any;
 use std::cell::Cell;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::{ready, Poll};
@@ -173,6 +174,28 @@ impl Drop for OwnedBytes {
     fn drop(&mut self) {
         // SAFETY: the pointer came from `Box::into_raw` and is turned back once, here.
         drop(unsafe { Box::from_raw(self.0) });
+    }
+}
+
+/// Bytes of a window, and where they are or belong in a volume.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Io<'a> {
+    /// In the volume, in bytes.
+    pub(crate) offset: u64,
+    pub(crate) window: &'a Window,
+    /// From the window's start, in bytes; not 0.
+    pub(crate) len: usize,
+}
+
+impl Io<'_> {
+    /// The bytes of the volume.
+    pub(crate) fn range(&self) -> Range<u64> {
+        self.offset..self.offset.saturating_add(self.len as u64)
+    }
+
+    /// The last byte.
+    pub(crate) fn last(&self) -> u64 {
+        self.range().end.saturating_sub(1)
     }
 }
 

@@ -27,7 +27,7 @@ use tokio::time::sleep;
 use self::server::Server;
 use self::world::World;
 use crate::chance::seeded;
-use crate::rest::memory;
+use crate::http::memory;
 use crate::volume::hook::{self, Flaw};
 
 const REQ_TIMEOUT: Duration = Duration::from_millis(100);

@@ -135,7 +135,7 @@ fn null_stands_alone() {
 fn handles_of_one_volume_share_until_the_last_is_gone() {
     let repository = Repository::new(RestConfig::default());
     let (one, two) = (repository.volume("v"), repository.volume("v"));
-    one.count_retry();
+    one.subject().count_retry();
     assert_eq!((two.retries(), repository.volume("w").retries()), (1, 0));
     drop((one, two));
     assert_eq!(repository.volume("v").retries(), 0);

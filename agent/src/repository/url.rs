@@ -8,7 +8,8 @@ use srb_proto::command::{Kind, RepositoryUrl};
 use super::counters::Counters;
 use super::fitness::Fitness;
 use super::health::{Health, UrlState};
-use crate::rest::{Lookup, Target};
+use crate::http::lookup::Lookup;
+use crate::http::target::Target;
 
 /// One URL at a glance.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

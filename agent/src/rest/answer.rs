@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What an answer means: the table of statuses, and bodies that must be what was asked for.
 //!
-//! Before: `rest::link` has the head of the answer. After: [`super::Client`] has a [`Reply`] or a
+//! Before: [`Link`] has the head of the answer. After: [`super::Client`] has a [`Reply`] or a
 //! [`Failure`]. A body is read to its end or its connection is closed; no body takes more memory
 //! than its kind may.
 
@@ -9,12 +9,13 @@ use std::fmt;
 
 use hyper::StatusCode;
 
-use super::head::{Head, Range};
-use super::link::{Link, Rest, Spoilt};
 use super::listing;
-use super::operation::{Io, Operation};
-use super::sink::Sink;
+use super::operation::Operation;
 use crate::errors::{ErrorKind, Failure};
+use crate::http::head::{Head, Range};
+use crate::http::link::{Link, Rest, Spoilt};
+use crate::http::sink::Sink;
+use crate::window::Io;
 
 /// A listing of some million names.
 const MAX_LISTING_BYTES: usize = 64 << 20;
@@ -42,7 +43,9 @@ pub(crate) async fn receive(
 ) -> (Result<Reply, Failure>, Rest) {
     let verdict = judge(operation, head);
     let received = match operation {
-        Operation::Read(io) if verdict.is_ok() => fill(link, io, head).await.map(|()| Reply::Done),
+        Operation::Read(_, io) if verdict.is_ok() => {
+            fill(link, io, head).await.map(|()| Reply::Done)
+        }
         Operation::List if verdict.is_ok() => {
             let json = collect(link, head, MAX_LISTING_BYTES).await;
             json.and_then(|json| listing::names(json).map_err(nonsense)).map(Reply::Names)
@@ -71,7 +74,7 @@ pub(crate) async fn receive(
 fn judge(operation: &Operation<'_>, head: &Head) -> Result<(), Failure> {
     let kind = match head.status {
         200 | 206 => return Ok(()),
-        201..=299 if !matches!(operation, Operation::Read(_)) => return Ok(()),
+        201..=299 if !matches!(operation, Operation::Read(..)) => return Ok(()),
         201..=399 => ErrorKind::Protocol,
         401 | 403 => ErrorKind::Denied,
         404 | 410 => ErrorKind::NotFound,
@@ -175,8 +178,8 @@ fn nonsense(what: String) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rest::body::Body;
-    use crate::volume::Volume;
+    use crate::http::body::Body;
+    use crate::rest::Subject;
     use crate::window::Window;
     use nix::libc;
 
@@ -188,9 +191,9 @@ mod tests {
 
     #[test]
     fn the_table_of_statuses() {
-        let (volume, window) = (Volume::new("v"), Window::from_vec(vec![0; 8]));
-        let io = Io { volume: &volume, offset: 0, window: &window, len: 8 };
-        let (read, write) = (Operation::Read(io), Operation::Write(io));
+        let (volume, window) = (Subject::new("v"), Window::from_vec(vec![0; 8]));
+        let io = Io { offset: 0, window: &window, len: 8 };
+        let (read, write) = (Operation::Read(&volume, io), Operation::Write(&volume, io));
         let create = Operation::Create(&volume);
         let rows = [
             (302, ErrorKind::Protocol, libc::EPROTO, false),

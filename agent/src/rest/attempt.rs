@@ -9,11 +9,13 @@ use std::pin::pin;
 use tokio::time::Instant;
 
 use super::limits::Limits;
-use super::link::{Lost, Rest};
 use super::operation::Operation;
-use super::pool::{Connection, Pool};
-use super::{answer, connect, Client, Reply};
+use super::path::Path;
+use super::{answer, Client, Reply};
 use crate::errors::{Blame, ErrorKind, Failure};
+use crate::http::connect;
+use crate::http::link::{Lost, Rest};
+use crate::http::pool::Connection;
 use crate::repository::{count, Url};
 
 impl Client {
@@ -21,25 +23,25 @@ impl Client {
     /// replaced at once; `sent_again` is told if the server may have got the operation on it.
     pub(super) async fn attempt(
         &self,
-        pool: &Pool,
+        path: &Path,
         operation: &Operation<'_>,
         limits: &Limits,
         start: Instant,
         sent_again: &mut dyn FnMut(),
     ) -> Result<Reply, Failure> {
-        let result = self.ask(pool, operation, limits, start, sent_again).await;
-        let shard = pool.url().counters.shard(self.worker);
+        let result = self.ask(path, operation, limits, start, sent_again).await;
+        let shard = path.url().counters.shard(self.worker);
         match &result {
             Ok((_, end)) => {
                 let (read, written) = operation.data_bytes();
                 shard.answered(end.saturating_duration_since(start), read, written);
-                self.repository.succeeded(pool.url());
+                self.repository.succeeded(path.url());
             }
             Err(failure) => match failure.kind.rule().blame {
                 // The server works, whatever it thinks of the operation.
                 Blame::None => {
                     shard.answered(start.elapsed(), 0, 0);
-                    self.repository.succeeded(pool.url());
+                    self.repository.succeeded(path.url());
                 }
                 Blame::Ours => {}
                 Blame::Some | Blame::Down => shard.failed(),
@@ -51,25 +53,25 @@ impl Client {
     /// The same, counted nowhere; also when it was over.
     pub(super) async fn ask(
         &self,
-        pool: &Pool,
+        path: &Path,
         operation: &Operation<'_>,
         limits: &Limits,
         start: Instant,
         sent_again: &mut dyn FnMut(),
     ) -> Result<(Reply, Instant), Failure> {
         let mut limits = *limits;
-        let mut kept = pool.take(start);
+        let mut kept = path.pool.take(start);
         loop {
             let was_kept = kept.is_some();
             let (connection, sent) = match kept.take() {
                 Some(connection) => (connection, start),
                 // Large, and rare.
-                None => (Box::pin(fresh(pool.url(), &limits)).await?, Instant::now()),
+                None => (Box::pin(fresh(path.url(), &limits)).await?, Instant::now()),
             };
-            match self.exchange(pool, connection, operation, &limits, sent).await {
+            match self.exchange(path, connection, operation, &limits, sent).await {
                 Ok(reply) => return Ok(reply),
                 Err(Lost::Unsent(_)) if was_kept => {
-                    kept = pool.take(start);
+                    kept = path.pool.take(start);
                     continue;
                 }
                 Err(Lost::Unanswered(_)) if was_kept => {}
@@ -86,7 +88,7 @@ impl Client {
     /// One request and its answer; also when that was over.
     async fn exchange(
         &self,
-        pool: &Pool,
+        path: &Path,
         mut connection: Box<Connection>,
         operation: &Operation<'_>,
         limits: &Limits,
@@ -95,19 +97,19 @@ impl Client {
         let time = limits.answer();
         let answered = {
             let Connection { link, alarm } = &mut *connection;
-            operation.write_head(pool.url().target(), link.request_mut());
+            operation.write_head(path.url().target(), link.request_mut());
             let both = pin!(async {
                 let head = link.ask(operation.body()).await?;
-                let is_read = matches!(operation, Operation::Read(_)) && head.is_success();
+                let is_read = matches!(operation, Operation::Read(..)) && head.is_success();
                 // A short body comes with its head, and one look at the clock is enough.
                 let short = link.has_come(&head.body);
                 if is_read && !short {
-                    self.read_began(pool, sent, Instant::now());
+                    self.read_began(path, sent, Instant::now());
                 }
                 let (reply, rest) = answer::receive(link, operation, &head).await;
                 let end = Instant::now();
                 if is_read && short {
-                    self.read_began(pool, sent, end);
+                    self.read_began(path, sent, end);
                 }
                 Ok((reply, rest, end))
             });
@@ -116,7 +118,7 @@ impl Client {
         match answered {
             Some(Ok((reply, rest, end))) => {
                 if rest == Rest::Reusable {
-                    pool.keep(connection, end);
+                    path.pool.keep(connection, end);
                 }
                 reply.map(|reply| (reply, end)).map_err(Lost::Failed)
             }
@@ -129,8 +131,8 @@ impl Client {
     }
 
     /// Notes that a read was `sent` then, and that its answer has begun now.
-    pub(super) fn read_began(&self, pool: &Pool, sent: Instant, now: Instant) {
-        let shard = pool.url().counters.shard(self.worker);
+    pub(super) fn read_began(&self, path: &Path, sent: Instant, now: Instant) {
+        let shard = path.url().counters.shard(self.worker);
         shard.read_began(now.saturating_duration_since(sent), self.repository.ms_at(now));
     }
 }

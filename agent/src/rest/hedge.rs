@@ -16,7 +16,7 @@ use tokio::time::{timeout, Instant};
 
 use super::limits::Limits;
 use super::operation::Operation;
-use super::pool::Pool;
+use super::path::Path;
 use super::reading::{Candidate, EXPLORING_PATIENCE};
 use super::{Client, Reply, Tries, View};
 use crate::errors::Failure;
@@ -26,7 +26,7 @@ use crate::repository::count;
 struct Slow<'a, F> {
     answer: Pin<&'a mut F>,
     since: Instant,
-    pool: &'a Pool,
+    path: &'a Path,
 }
 
 impl Client {
@@ -38,7 +38,7 @@ impl Client {
         explores: bool,
     ) -> Option<Duration> {
         let asked_for = self.repository.config().hedge_reads_after;
-        if !matches!(operation, Operation::Read(_)) || view.pools.len() < 2 {
+        if !matches!(operation, Operation::Read(..)) || view.paths.len() < 2 {
             return None;
         }
         asked_for.into_iter().chain(explores.then_some(EXPLORING_PATIENCE)).min()
@@ -49,37 +49,37 @@ impl Client {
         &self,
         after: Duration,
         view: &View,
-        pool: &Rc<Pool>,
+        path: &Rc<Path>,
         tries: &mut Tries<'_>,
         limits: &Limits,
     ) -> Result<Reply, Failure> {
         let since = Instant::now();
         let mut nothing = || {};
-        let mut answer = pin!(self.attempt(pool, tries.operation, limits, since, &mut nothing));
+        let mut answer = pin!(self.attempt(path, tries.operation, limits, since, &mut nothing));
         if let Ok(answer) = timeout(after, answer.as_mut()).await {
             return answer;
         }
-        let Some(other) = self.second(view, pool, tries) else { return answer.await };
-        let slow = Slow { answer, since, pool };
+        let Some(other) = self.second(view, path, tries) else { return answer.await };
+        let slow = Slow { answer, since, path };
         Box::pin(self.race(slow, &other, (view, tries), limits)).await
     }
 
     /// Where a read goes that is at `first` already: the best of the others that are up.
-    fn second(&self, view: &View, first: &Rc<Pool>, tries: &Tries<'_>) -> Option<Rc<Pool>> {
+    fn second(&self, view: &View, first: &Rc<Path>, tries: &Tries<'_>) -> Option<Rc<Path>> {
         let rank = |candidate: Candidate| {
-            let other = view.pools.get(candidate.place).filter(|pool| !Rc::ptr_eq(pool, first))?;
+            let other = view.paths.get(candidate.place).filter(|path| !Rc::ptr_eq(path, first))?;
             let failures = tries.standing(other.url(), &view.state.settings)?;
             let us = candidate.latency.map_or(u64::MAX, |latency| latency.us);
             Some(((failures, us, candidate.place), other))
         };
         let best = view.candidates(self.worker).filter_map(rank).min_by_key(|(rank, _)| *rank);
-        best.map(|(_, pool)| Rc::clone(pool))
+        best.map(|(_, path)| Rc::clone(path))
     }
 
     async fn race<F>(
         &self,
         mut slow: Slow<'_, F>,
-        other: &Pool,
+        other: &Path,
         (view, tries): (&View, &mut Tries<'_>),
         limits: &Limits,
     ) -> Result<Reply, Failure>
@@ -98,7 +98,7 @@ impl Client {
                 Ok(reply) => {
                     count(&other.url().counters.hedge_wins);
                     // It has taken so long at the least: the choice of a URL is to know.
-                    self.read_began(slow.pool, slow.since, Instant::now());
+                    self.read_began(slow.path, slow.since, Instant::now());
                     return Ok(reply);
                 }
                 Err(failure) => {
@@ -115,7 +115,7 @@ impl Client {
         match hedge.await {
             Ok(reply) => {
                 count(&other.url().counters.hedge_wins);
-                self.blame(slow.pool, &failure, limits);
+                self.blame(slow.path, &failure, limits);
                 Ok(reply)
             }
             Err(second) => {

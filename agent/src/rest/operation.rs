@@ -5,12 +5,11 @@
 //! what comes back. The protocol's table of requests is [`Operation::write_head`].
 
 use std::fmt;
-use std::ops::Range;
 
-use super::digits::put_number;
-use super::target::Target;
-use crate::volume::Volume;
-use crate::window::Window;
+use super::subject::Subject;
+use crate::http::digits::put_number;
+use crate::http::target::Target;
+use crate::window::Io;
 
 /// An operation that one request carries out. Repeating any of them is harmless by itself.
 #[derive(Clone, Copy, Debug)]
@@ -18,73 +17,51 @@ pub(crate) enum Operation<'a> {
     /// The names of the volumes.
     List,
     /// The size of a volume.
-    Size(&'a Volume),
+    Size(&'a Subject),
     /// A new, empty volume.
-    Create(&'a Volume),
+    Create(&'a Subject),
     /// A volume's size, set.
-    SetSize(&'a Volume, u64),
+    SetSize(&'a Subject, u64),
     /// The end of a volume.
-    Delete(&'a Volume),
+    Delete(&'a Subject),
     /// Bytes of a volume into a window.
-    Read(Io<'a>),
+    Read(&'a Subject, Io<'a>),
     /// Bytes of a window into a volume.
-    Write(Io<'a>),
+    Write(&'a Subject, Io<'a>),
 }
 
-/// Where bytes are.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Io<'a> {
-    pub(crate) volume: &'a Volume,
-    /// In the volume, in bytes.
-    pub(crate) offset: u64,
-    pub(crate) window: &'a Window,
-    /// From the window's start, in bytes; not 0.
-    pub(crate) len: usize,
-}
-
-impl Io<'_> {
-    /// The bytes of the volume.
-    pub(crate) fn range(&self) -> Range<u64> {
-        self.offset..self.offset.saturating_add(self.len as u64)
-    }
-
-    /// The last byte.
-    pub(crate) fn last(&self) -> u64 {
-        self.range().end.saturating_sub(1)
-    }
-
-    fn write_range(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"range: bytes=");
-        put_number(out, self.offset);
-        out.push(b'-');
-        put_number(out, self.last());
-    }
+/// The header that says which bytes of a volume are meant.
+fn write_range(io: &Io<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"range: bytes=");
+    put_number(out, io.offset);
+    out.push(b'-');
+    put_number(out, io.last());
 }
 
 impl Operation<'_> {
     /// Whether a server that knows nothing of ranges would destroy a volume by it.
     pub(crate) const fn needs_fit_server(&self) -> bool {
-        matches!(self, Self::Create(_) | Self::SetSize(..) | Self::Write(_))
+        matches!(self, Self::Create(_) | Self::SetSize(..) | Self::Write(..))
     }
 
     /// The volume that it is about.
-    pub(crate) const fn volume(&self) -> Option<&Volume> {
+    pub(crate) const fn volume(&self) -> Option<&Subject> {
         match self {
             Self::List => None,
             Self::Size(volume)
             | Self::Create(volume)
             | Self::SetSize(volume, _)
             | Self::Delete(volume)
-            | Self::Read(Io { volume, .. })
-            | Self::Write(Io { volume, .. }) => Some(volume),
+            | Self::Read(volume, _)
+            | Self::Write(volume, _) => Some(volume),
         }
     }
 
     /// Data bytes read and written.
     pub(crate) const fn data_bytes(&self) -> (u64, u64) {
         match self {
-            Self::Read(io) => (io.len as u64, 0),
-            Self::Write(io) => (0, io.len as u64),
+            Self::Read(_, io) => (io.len as u64, 0),
+            Self::Write(_, io) => (0, io.len as u64),
             _ => (0, 0),
         }
     }
@@ -94,8 +71,8 @@ impl Operation<'_> {
         out.clear();
         let mut put = |text: &[u8]| out.extend_from_slice(text);
         put(match self {
-            Self::List | Self::Size(_) | Self::Read(_) => b"GET ",
-            Self::Create(_) | Self::SetSize(..) | Self::Write(_) => b"PUT ",
+            Self::List | Self::Size(_) | Self::Read(..) => b"GET ",
+            Self::Create(_) | Self::SetSize(..) | Self::Write(..) => b"PUT ",
             Self::Delete(_) => b"DELETE ",
         });
         put(target.path());
@@ -115,12 +92,12 @@ impl Operation<'_> {
                 put_number(out, *size);
                 out.extend_from_slice(b"\r\ncontent-length: 0\r\n");
             }
-            Self::Read(io) => {
-                io.write_range(out);
+            Self::Read(_, io) => {
+                write_range(io, out);
                 out.extend_from_slice(b"\r\n");
             }
-            Self::Write(io) => {
-                io.write_range(out);
+            Self::Write(_, io) => {
+                write_range(io, out);
                 out.extend_from_slice(b"\r\ncontent-length: ");
                 put_number(out, io.len as u64);
                 out.extend_from_slice(b"\r\n");
@@ -132,7 +109,7 @@ impl Operation<'_> {
     /// What is sent after the head.
     pub(crate) const fn body(&self) -> Option<&Io<'_>> {
         match self {
-            Self::Write(io) => Some(io),
+            Self::Write(_, io) => Some(io),
             _ => None,
         }
     }
@@ -148,10 +125,10 @@ impl fmt::Display for Operation<'_> {
                 write!(f, "setting the size of volume {} to {size} bytes", volume.name())
             }
             Self::Delete(volume) => write!(f, "delete of volume {}", volume.name()),
-            Self::Read(Io { volume, offset, len, .. }) => {
+            Self::Read(volume, Io { offset, len, .. }) => {
                 write!(f, "read of {len} bytes at {offset} of volume {}", volume.name())
             }
-            Self::Write(Io { volume, offset, len, .. }) => {
+            Self::Write(volume, Io { offset, len, .. }) => {
                 write!(f, "write of {len} bytes at {offset} of volume {}", volume.name())
             }
         }
@@ -161,11 +138,12 @@ impl fmt::Display for Operation<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::window::Window;
 
     #[test]
     fn each_operation_has_its_head() {
-        let (volume, window) = (Volume::new("a b"), Window::from_vec(vec![0; 8]));
-        let io = Io { volume: &volume, offset: 4096, window: &window, len: 8 };
+        let (volume, window) = (Subject::new("a b"), Window::from_vec(vec![0; 8]));
+        let io = Io { offset: 4096, window: &window, len: 8 };
         let target = Target::new("/x/y", "[::1]:81").expect("valid");
         let common = "HTTP/1.1\r\nhost: [::1]:81\r\nuser-agent: srb-agent\r\n";
         for (operation, line, headers) in [
@@ -186,9 +164,9 @@ mod tests {
                 "x-scal-truncate: 10737418240\r\ncontent-length: 0\r\n",
             ),
             (Operation::Delete(&volume), "DELETE /x/y/a%20b", ""),
-            (Operation::Read(io), "GET /x/y/a%20b", "range: bytes=4096-4103\r\n"),
+            (Operation::Read(&volume, io), "GET /x/y/a%20b", "range: bytes=4096-4103\r\n"),
             (
-                Operation::Write(io),
+                Operation::Write(&volume, io),
                 "PUT /x/y/a%20b",
                 "range: bytes=4096-4103\r\ncontent-length: 8\r\n",
             ),

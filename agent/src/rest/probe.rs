@@ -12,12 +12,11 @@ use tokio::time::Instant;
 
 use super::answer::Reply;
 use super::limits::Limits;
-use super::operation::{Io, Operation};
-use super::pool::Pool;
-use super::Client;
+use super::operation::Operation;
+use super::path::Path;
+use super::{Client, Subject};
 use crate::errors::{ErrorKind, Failure};
-use crate::volume::Volume;
-use crate::window::Window;
+use crate::window::{Io, Window};
 
 /// Begins the name of every scratch volume. Then come the seconds since 1970 and something nobody
 /// guesses.
@@ -48,18 +47,18 @@ fn now() -> Duration {
 /// Finds out; `Err` if the server could not be asked, or refuses all writing.
 pub(crate) async fn probe(
     client: &Client,
-    pool: &Pool,
+    path: &Path,
     limits: &Limits,
 ) -> Result<Result<(), String>, Failure> {
-    let url = pool.url().text();
+    let url = path.url().text();
     let name = format!("{PREFIX}{}-{:032x}", now().as_secs(), rand::random::<u128>());
-    let scratch = Volume::new(&name);
+    let scratch = Subject::new(&name);
     // Twice as long as a try: it is more than one request, but a request of a user waits.
     let bounded = limits.within(limits.whole().saturating_mul(2));
-    let verdict = examine(client, pool, &bounded, &scratch).await;
+    let verdict = examine(client, path, &bounded, &scratch).await;
     let limits = &limits.within(TIDY_UP);
     let (delete, now) = (Operation::Delete(&scratch), Instant::now());
-    let deleted = client.attempt(pool, &delete, limits, now, &mut || {}).await;
+    let deleted = client.attempt(path, &delete, limits, now, &mut || {}).await;
     if let Err(failure) = deleted {
         if failure.kind != ErrorKind::NotFound && verdict.is_ok() {
             let why = failure.text;
@@ -76,14 +75,14 @@ pub(crate) async fn probe(
 
 async fn examine(
     client: &Client,
-    pool: &Pool,
+    path: &Path,
     limits: &Limits,
-    scratch: &Volume,
+    scratch: &Subject,
 ) -> Result<Result<(), String>, Failure> {
     let mut sent_twice = false;
     let create = Operation::Create(scratch);
     let created =
-        client.attempt(pool, &create, limits, Instant::now(), &mut || sent_twice = true).await;
+        client.attempt(path, &create, limits, Instant::now(), &mut || sent_twice = true).await;
     match created {
         // Nobody else makes this name: the server got the first request of the two.
         Err(failure) if failure.kind == ErrorKind::Exists && sent_twice => {}
@@ -93,14 +92,14 @@ async fn examine(
         created => drop(created?),
     }
     let ask = async |operation: Operation<'_>| {
-        client.attempt(pool, &operation, limits, Instant::now(), &mut || {}).await
+        client.attempt(path, &operation, limits, Instant::now(), &mut || {}).await
     };
     let size = PART.saturating_mul(3);
     let pattern: Vec<u8> = (0..PART).map(|_| rand::random()).collect();
     ask(Operation::SetSize(scratch, size as u64)).await?;
     let window = Window::from_vec(pattern.clone());
-    let middle = Io { volume: scratch, offset: PART as u64, window: &window, len: PART };
-    ask(Operation::Write(middle)).await?;
+    let middle = Io { offset: PART as u64, window: &window, len: PART };
+    ask(Operation::Write(scratch, middle)).await?;
     match ask(Operation::Size(scratch)).await {
         Ok(Reply::Size(found)) if found == size as u64 => {}
         Ok(Reply::Size(found)) => {
@@ -115,8 +114,8 @@ async fn examine(
     let half = PART / 2;
     let len = PART.saturating_mul(2);
     let around = Window::from_vec(vec![0xff; len]);
-    let read = Io { volume: scratch, offset: half as u64, window: &around, len };
-    match ask(Operation::Read(read)).await {
+    let read = Io { offset: half as u64, window: &around, len };
+    match ask(Operation::Read(scratch, read)).await {
         Ok(_) => {}
         Err(failure) if matches!(failure.kind, ErrorKind::Protocol | ErrorKind::OutOfRange) => {
             return Ok(Err(failure.text));

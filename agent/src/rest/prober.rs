@@ -16,24 +16,23 @@ use tokio::time::{sleep, Instant};
 
 use super::limits::Limits;
 use super::operation::Operation;
-use super::pool::Pool;
-use super::{probe, Client};
+use super::path::Path;
+use super::{probe, Client, Subject};
 use crate::repository::{count, Repository, Url};
-use crate::volume::Volume;
 
 /// The one who asks.
 #[derive(Debug)]
 pub struct Prober {
     client: Client,
     /// No volume has this name.
-    nobody: Volume,
+    nobody: Subject,
 }
 
 impl Prober {
     /// One with connections of its own.
     #[must_use]
     pub fn new(repository: Arc<Repository>) -> Self {
-        let nobody = Volume::new(&format!("{}nobody", probe::PREFIX));
+        let nobody = Subject::new(&format!("{}nobody", probe::PREFIX));
         Self { client: Client::new(repository), nobody }
     }
 
@@ -44,9 +43,9 @@ impl Prober {
         let mut probed: Vec<Arc<Url>> = Vec::new();
         loop {
             let (due, next) = self.due(&probed);
-            for pool in due {
-                probed.push(Arc::clone(pool.url()));
-                probes.push(self.probe(pool));
+            for path in due {
+                probed.push(Arc::clone(path.url()));
+                probes.push(self.probe(path));
             }
             tokio::select! {
                 () = repository.probing() => {}
@@ -58,28 +57,28 @@ impl Prober {
 
     /// What is to be probed now, and how long until there is more. What is being `probed` is left
     /// out.
-    fn due(&self, probed: &[Arc<Url>]) -> (Vec<Rc<Pool>>, Option<Duration>) {
+    fn due(&self, probed: &[Arc<Url>]) -> (Vec<Rc<Path>>, Option<Duration>) {
         let (view, now_ms) = (self.client.view(), self.client.repository().now_ms());
         let is_probed = |url: &Arc<Url>| probed.iter().any(|probed| Arc::ptr_eq(probed, url));
-        let down = |pool: &&Rc<Pool>| pool.url().health.is_down() && !is_probed(pool.url());
+        let down = |path: &&Rc<Path>| path.url().health.is_down() && !is_probed(path.url());
         let (mut due, mut next) = (Vec::new(), None::<u64>);
-        for pool in view.pools.iter().filter(down) {
-            match pool.url().health.probe_at_ms().saturating_sub(now_ms) {
-                0 => due.push(Rc::clone(pool)),
+        for path in view.paths.iter().filter(down) {
+            match path.url().health.probe_at_ms().saturating_sub(now_ms) {
+                0 => due.push(Rc::clone(path)),
                 wait_ms => next = Some(next.map_or(wait_ms, |next| next.min(wait_ms))),
             }
         }
         (due, next.map(Duration::from_millis))
     }
 
-    async fn probe(&self, pool: Rc<Pool>) -> Arc<Url> {
-        let (url, repository) = (pool.url(), self.client.repository());
+    async fn probe(&self, path: Rc<Path>) -> Arc<Url> {
+        let (url, repository) = (path.url(), self.client.repository());
         let limits = Limits::of(&repository.settings());
         let operation = Operation::Size(&self.nobody);
         count(&url.counters.probes);
-        let answer = self.client.ask(&pool, &operation, &limits, Instant::now(), &mut || {}).await;
+        let answer = self.client.ask(&path, &operation, &limits, Instant::now(), &mut || {}).await;
         // The next probe comes when nobody remembers this one.
-        pool.close_all();
+        path.pool.close_all();
         match answer {
             Err(failure) if !failure.server_works() => {
                 count(&url.counters.failed_probes);

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::repository::RestConfig;
-use crate::window::Window;
+use crate::window::{Io, Window};
 use srb_proto::command::RepositoryUrl;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -31,7 +31,7 @@ async fn progress_tells_where_a_request_is_and_why() {
     repository.apply(Settings { version: 9, urls, ..Settings::default() });
     let (client, progress) = (Client::new(Arc::clone(&repository)), Progress::default());
     let (volume, window) = (repository.volume("v"), Window::from_vec(vec![1; 8]));
-    let write = Operation::Write(Io { volume: &volume, offset: 0, window: &window, len: 8 });
+    let write = Operation::Write(volume.subject(), Io { offset: 0, window: &window, len: 8 });
     let servers = async {
         answer_one(&listeners[0], "HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n").await;
         let (mut stream, _) = listeners[1].accept().await.expect("a connection");

@@ -124,7 +124,7 @@ impl Job {
         if made == Made::Whole {
             return Ok(made);
         }
-        let set_size = Operation::SetSize(&self.volume, self.size);
+        let set_size = Operation::SetSize(self.volume.subject(), self.size);
         let error = tokio::select! {
             biased;
             () = cancelled.cancelled() => return Ok(Made::Half),
@@ -137,7 +137,7 @@ impl Job {
     }
 
     async fn first_half(&self, alone: &Alone<'_>) -> Result<Made, RequestError> {
-        let Err(error) = alone.change(&Operation::Create(&self.volume)).await else {
+        let Err(error) = alone.change(&Operation::Create(self.volume.subject())).await else {
             return Ok(Made::Empty);
         };
         let exists = error.kind() == ErrorKind::Exists;
@@ -203,7 +203,7 @@ impl Job {
     async fn delete(&self, alone: &Alone<'_>) -> Result<(), RequestError> {
         // A PUT in doubt would make it once more.
         alone.settled().await;
-        let deleted = alone.change(&Operation::Delete(&self.volume)).await;
+        let deleted = alone.change(&Operation::Delete(self.volume.subject())).await;
         match &deleted {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 self.doubts.remember(self.volume.name(), Doubt::Created(self.size));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! One timer for all requests of a connection.
 //!
-//! Before: [`super::attempt`] says until when an answer must be there. After: the timer of the
+//! Before: a try says until when an answer must be there. After: the timer of the
 //! runtime, which is moved only when it has gone off or would go off too late. The time that a
 //! request may take is nearly always the same, so a connection in use moves its timer once in that
 //! time, and not twice for each request.

@@ -2,7 +2,7 @@
 //! One HTTP/1.1 connection, driven by whoever uses it.
 //!
 //! Before: [`super::connect`] makes the connection, or [`super::pool`] kept this one. After:
-//! [`super::answer`] knows what the answer means. No task and no channel stands behind a
+//! the store knows what the answer means. No task and no channel stands behind a
 //! connection: it moves while the request's own future is polled, so a request that is dropped
 //! leaves nothing behind that could touch a window.
 //!
@@ -25,10 +25,10 @@ use tokio::io::ReadBuf;
 use super::body::{Body, Step};
 use super::buffer::{Buffer, USUAL_BYTES};
 use super::head::{self, Head};
-use super::operation::Io;
 use super::sink::Sink;
 use super::stream::Stream;
 use crate::errors::{ErrorKind, Failure};
+use crate::window::Io;
 
 /// Bounds the head of an answer.
 const MAX_HEAD_BYTES: usize = 512 << 10;

@@ -2,7 +2,7 @@
 //! The parts of a request's head that come from URLs and names: text that can stand there and
 //! nothing else, known to be so from here on.
 //!
-//! Before: `proto` has parsed a URL or a name. After: [`super::operation`] puts them together.
+//! Before: `proto` has parsed a URL or a name. After: the store puts them together.
 
 use srb_proto::command::encoded;
 

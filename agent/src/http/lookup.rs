@@ -3,7 +3,7 @@
 //!
 //! Before: an agent that stands by has them looked up now and then ([`Lookup::refresh`]): once it
 //! serves, a name server may be out of reach, or the files that name resolution reads may lie on a
-//! device that waits for this agent. After: `rest::connect` takes them while they are fresh, and
+//! device that waits for this agent. After: [`super::connect`] takes them while they are fresh, and
 //! looks the name up if none of them can be connected to. Shared by all threads.
 
 use std::net::{IpAddr, SocketAddr};
@@ -14,7 +14,7 @@ use tokio::net::lookup_host;
 use tokio::time::{timeout, Instant};
 
 /// Addresses beyond these are left out: nobody waits for so many.
-pub(super) const MAX_ADDRESSES: usize = 16;
+pub(crate) const MAX_ADDRESSES: usize = 16;
 /// For how long they are used.
 const FRESH: Duration = Duration::from_secs(60);
 /// How long a name server may take.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Where the body of an answer goes.
 //!
-//! Made by [`super::answer`], which knows what was asked for; filled by [`super::link`]. No body
+//! Made by the store, which knows what was asked for; filled by [`super::link`]. No body
 //! takes more memory than its kind may.
 
 use std::fmt;
@@ -10,7 +10,7 @@ use std::task::Poll;
 
 use tokio::io::ReadBuf;
 
-use super::operation::Io;
+use crate::window::Io;
 
 /// The place.
 #[derive(Debug)]

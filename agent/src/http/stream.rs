@@ -23,7 +23,7 @@ pub(crate) enum Stream {
 
 impl Stream {
     /// Takes what has come, as much as there is room for; nothing has room left at the end.
-    pub(super) fn poll_read(
+    pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         room: &mut ReadBuf<'_>,
@@ -36,7 +36,7 @@ impl Stream {
     }
 
     /// Sends as much of one piece and the next one as goes out at once.
-    pub(super) fn poll_write(
+    pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
         first: &[u8],
@@ -51,7 +51,7 @@ impl Stream {
 
     /// Whether nothing has come, and the other side has not ended the connection, as far as the
     /// runtime has heard. Asks the socket only where the runtime has heard something.
-    pub(super) fn is_quiet(&mut self) -> bool {
+    pub(crate) fn is_quiet(&mut self) -> bool {
         let blocked = |error: io::Error| error.kind() == io::ErrorKind::WouldBlock;
         let byte = &mut [0; 1];
         match self {
@@ -65,7 +65,7 @@ impl Stream {
     }
 
     /// Has the connection reset when it is dropped: what was not sent yet never is.
-    pub(super) fn reset_when_dropped(&self) {
+    pub(crate) fn reset_when_dropped(&self) {
         match self {
             // Fails only on a socket that is not connected any more.
             Self::Tcp(stream) => drop(stream.set_zero_linger()),

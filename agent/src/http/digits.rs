@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Numbers as headers have them. Written by [`super::operation`] for each request, so without
+//! Numbers as headers have them. Written for each request, so without
 //! `fmt`, which costs several times as much.
 
 /// Of the largest number.

@@ -2,12 +2,11 @@
 //! Idle connections of one worker to one URL: last in, first out, so that those which are not
 //! needed grow old.
 //!
-//! Before: [`super::Client`] wants a connection. After: the one that was used last, or none.
+//! Before: a try wants a connection. After: the one that was used last, or none.
 //! Whether it has ended meanwhile shows when a request is handed to it, before anything is sent.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -15,24 +14,22 @@ use tokio::time::Instant;
 use super::alarm::Alarm;
 use super::link::Link;
 use super::stream::Stream;
-use crate::repository::{RestConfig, Url};
 
 /// A connection, and what bounds the time of its requests.
 pub(crate) struct Connection {
-    pub(super) link: Link,
-    pub(super) alarm: Alarm,
+    pub(crate) link: Link,
+    pub(crate) alarm: Alarm,
 }
 
 impl Connection {
     /// HTTP over a fresh connection.
-    pub(super) fn new(stream: Stream) -> Box<Self> {
+    pub(crate) fn new(stream: Stream) -> Box<Self> {
         Box::new(Self { link: Link::new(stream), alarm: Alarm::new() })
     }
 }
 
 /// The connections.
 pub(crate) struct Pool {
-    url: Arc<Url>,
     most: usize,
     oldest: Duration,
     /// The oldest one at the front.
@@ -40,17 +37,13 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    pub(crate) fn new(url: Arc<Url>, config: &RestConfig) -> Self {
-        let (most, oldest) = (config.idle_connections, config.idle_timeout);
-        Self { url, most, oldest, idle: RefCell::default() }
-    }
-
-    pub(crate) const fn url(&self) -> &Arc<Url> {
-        &self.url
+    /// No connections yet; `most` of them, none idle for longer than `oldest`.
+    pub(crate) fn new(most: usize, oldest: Duration) -> Self {
+        Self { most, oldest, idle: RefCell::default() }
     }
 
     /// The connection that was used last.
-    pub(super) fn take(&self, now: Instant) -> Option<Box<Connection>> {
+    pub(crate) fn take(&self, now: Instant) -> Option<Box<Connection>> {
         let mut idle = self.idle.borrow_mut();
         let (since, connection) = idle.pop_back()?;
         if now.saturating_duration_since(since) >= self.oldest {
@@ -62,7 +55,7 @@ impl Pool {
     }
 
     /// Keeps a connection for later.
-    pub(super) fn keep(&self, connection: Box<Connection>, now: Instant) {
+    pub(crate) fn keep(&self, connection: Box<Connection>, now: Instant) {
         let mut idle = self.idle.borrow_mut();
         idle.push_back((now, connection));
         while idle.len() > self.most {
@@ -96,9 +89,8 @@ mod tests {
         (near, far.expect("accepted").0)
     }
 
-    fn pool(idle_connections: usize) -> Pool {
-        let config = RestConfig { idle_connections, ..RestConfig::default() };
-        Pool::new(Arc::new(Url::new("http://a")), &config)
+    fn pool(most: usize) -> Pool {
+        Pool::new(most, Duration::from_secs(30))
     }
 
     /// How many connections of the pool the other side has seen end.

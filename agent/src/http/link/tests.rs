@@ -2,9 +2,8 @@
 //! A connection in memory, whose other end is in the test's hand.
 
 use super::*;
-use crate::rest::operation::Operation;
-use crate::rest::target::Target;
-use crate::volume::Volume;
+use crate::http::target::Target;
+use crate::rest::{Operation, Subject};
 use crate::window::Window;
 use futures_util::future::join;
 use futures_util::FutureExt;
@@ -30,9 +29,9 @@ fn run<T>(test: impl Future<Output = T>) -> T {
 
 /// A read of so many bytes; what comes of it, in words.
 async fn read_of(link: &mut Link, len: usize) -> (Result<Vec<u8>, String>, Option<Rest>) {
-    let (volume, window) = (Volume::new("v"), Window::from_vec(vec![0xee; len + 1]));
-    let io = Io { volume: &volume, offset: 0, window: &window, len };
-    Operation::Read(io).write_head(&Target::default(), link.request_mut());
+    let (volume, window) = (Subject::new("v"), Window::from_vec(vec![0xee; len + 1]));
+    let io = Io { offset: 0, window: &window, len };
+    Operation::Read(&volume, io).write_head(&Target::default(), link.request_mut());
     let head = match link.ask(None).await {
         Ok(head) => head,
         Err(lost) => return (Err(format!("{lost:?}")), None),
@@ -196,9 +195,9 @@ fn a_kept_connection_that_ended_or_spoke_is_not_used() {
 
 /// A write of so many bytes, up to the head of its answer.
 async fn write(link: &mut Link, len: usize) -> Result<Head, Lost> {
-    let (volume, window) = (Volume::new("v"), Window::from_vec(vec![b'w'; len]));
-    let io = Io { volume: &volume, offset: 0, window: &window, len };
-    let operation = Operation::Write(io);
+    let (volume, window) = (Subject::new("v"), Window::from_vec(vec![b'w'; len]));
+    let io = Io { offset: 0, window: &window, len };
+    let operation = Operation::Write(&volume, io);
     operation.write_head(&Target::default(), link.request_mut());
     link.ask(operation.body()).await
 }
