@@ -10,10 +10,8 @@
 EXAMINED=(
     'proto/src/**/*.rs'
     agent/src/{errors,polling}.rs
-    agent/src/repository.rs
-    agent/src/repository/{fitness,health}.rs
     agent/src/http/{body,head}.rs
-    agent/src/rest/{backoff,limits}.rs
+    agent/src/paths/{backoff,fitness,health,limits,list,state}.rs
     agent/src/volume/{heritage,landing,limit,settling,unsettled}.rs
 )
 

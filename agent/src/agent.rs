@@ -25,10 +25,8 @@ use crate::failures::Failures;
 use crate::logging::Log;
 use crate::notify::{keep_alive, notify, READY, STOPPING};
 use crate::parting;
-use crate::repository::Repository;
-use crate::rest::Prober;
 use crate::session::{BeginError, Begun, Ended, Port};
-use crate::volume::Volumes;
+use crate::volume::{Prober, Repository, Volumes};
 use crate::worker::{self, Order, Shared};
 
 /// For what was begun on volumes and cannot be left half done, at the end.

@@ -35,8 +35,8 @@ use crate::counters::Totals;
 use crate::errors::RequestError;
 use crate::exposition::{unix_seconds, Exposition};
 use crate::inflight;
+use crate::paths;
 use crate::queue::Device;
-use crate::repository;
 use srb_status::{
     AgentStatus, DeviceStatus, Devices, ErrorInfo, Errors, InFlight, Refused, Settings, Status,
     UrlState, UrlStatus, Urls, VolumeStatus, Volumes, DEVICES_PATH, ERRORS_PATH, INFLIGHT_PATH,
@@ -215,14 +215,14 @@ impl View {
 
     fn urls(&self) -> Vec<UrlStatus> {
         let state = |state| match state {
-            repository::UrlState::Unknown => UrlState::Unknown,
-            repository::UrlState::Up => UrlState::Up,
-            repository::UrlState::Down => UrlState::Down,
+            paths::UrlState::Unknown => UrlState::Unknown,
+            paths::UrlState::Up => UrlState::Up,
+            paths::UrlState::Down => UrlState::Down,
         };
-        let convert = |url: repository::UrlStatus| UrlStatus {
+        let convert = |url: paths::UrlStatus| UrlStatus {
             state: state(url.state),
             reason: url.unfit.or_else(|| {
-                (url.state == repository::UrlState::Down)
+                (url.state == paths::UrlState::Down)
                     .then(|| format!("{} failures in a row", url.consecutive_failures))
             }),
             url: url.url,
@@ -352,10 +352,10 @@ impl View {
     }
 
     fn url_metrics(&self, page: &mut Exposition) {
-        type Value = fn(&repository::UrlStatus) -> f64;
+        type Value = fn(&paths::UrlStatus) -> f64;
         let metrics: [(&str, &str, &str, Value); 13] = [
             ("srb_url_up", "gauge", "Whether the server answers (1), or is avoided (0).", |url| {
-                f64::from(url.state != repository::UrlState::Down)
+                f64::from(url.state != paths::UrlState::Down)
             }),
             ("srb_url_active", "gauge", "Whether requests go there first.", |url| {
                 f64::from(url.active)

@@ -35,10 +35,10 @@ use crate::errors::RequestError;
 use crate::failures::Failures;
 use crate::logging::Log;
 use crate::mapping::Channel;
-use crate::repository::{Repository, UrlNews};
+use crate::paths::UrlNews;
 use crate::session::{Bell, Ended, Session};
 use crate::settings::Settings;
-use crate::volume::Volumes;
+use crate::volume::{Repository, Volumes};
 use crate::window::Window;
 
 /// What is said of a submission that makes no sense.
@@ -74,7 +74,7 @@ impl Office {
     }
 
     fn tell_active_url(&self) -> Result<(), Ended> {
-        match self.repository.news() {
+        match self.repository.paths().news() {
             Some(UrlNews { version, active, fit_urls }) => {
                 let index = u32::try_from(active).unwrap_or(u32::MAX);
                 self.session.set_active_url(version, index, fit_urls)

@@ -19,8 +19,8 @@ use srb_proto::layout::DATA;
 use tokio::sync::{oneshot, Mutex};
 
 use crate::queue::{field, Device};
-use crate::repository::Repository;
 use crate::session::{Ended, Session};
+use crate::volume::Repository;
 use crate::worker::{Handle, Order};
 
 /// The devices being served.

@@ -11,10 +11,10 @@ use srb_proto::descriptor::Op;
 
 use crate::clock::Moment;
 use crate::errors::ErrorKind;
+use crate::paths::Seen;
 use crate::queue::Device;
-use crate::repository::Repository;
-use crate::rest::Seen;
 use crate::tags::InFlight;
+use crate::volume::Repository;
 use srb_status::RequestStatus;
 
 /// The requests that are in flight as of `now`, the oldest first.
@@ -48,7 +48,7 @@ fn status(
         len: seen.len,
         age_us: now.since(seen.since) / 1000,
         tries,
-        url: (tries > 0).then(|| repository.url_at(version, place)).flatten(),
+        url: (tries > 0).then(|| repository.paths().url_at(version, place)).flatten(),
         last: last.map(|(kind, status)| reason(kind, status)),
     }
 }

@@ -34,23 +34,20 @@ pub mod logging;
 pub mod mapping;
 pub mod memory;
 pub mod notify;
-mod null;
 pub mod parting;
-pub mod pipeline;
+pub mod paths;
 mod polling;
 pub mod queue;
-pub mod repository;
 mod requests;
-mod rest;
 pub mod rights;
 pub mod session;
 pub mod settings;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod standby;
+mod store;
 pub mod tags;
+pub mod tuning;
 pub mod volume;
 pub mod window;
 pub mod worker;
-
-pub use rest::{Prober, Progress, Seen};

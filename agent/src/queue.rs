@@ -25,9 +25,8 @@ use srb_proto::status::{Errno, Status};
 use crate::clock::{Clock, Moment};
 use crate::counters::Counters;
 use crate::mapping::Channel;
-use crate::pipeline::Pipeline;
 use crate::session::{Ended, Session};
-use crate::volume::Volume;
+use crate::volume::{Pipeline, Volume};
 use crate::window::Window;
 
 /// What is said of a submission that makes no sense.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The requests that a data worker has under way.
 //!
-//! Before: the worker has fetched a submission that needs waiting. After: [`crate::pipeline`],
+//! Before: the worker has fetched a submission that needs waiting. After: [`crate::volume::pipeline`],
 //! whose future is polled here; the worker completes what has finished. Belongs to the worker's
 //! thread.
 //!
@@ -21,8 +21,8 @@ use srb_proto::descriptor::{Op, Submission};
 use tokio::task::unconstrained;
 
 use crate::errors::RequestError;
-use crate::pipeline::Pipeline;
 use crate::queue::{Fetched, Queue};
+use crate::volume::Pipeline;
 
 /// The requests.
 #[derive(Default)]

@@ -23,9 +23,9 @@ use crate::config::Config;
 use crate::logging::Log;
 use crate::memory;
 use crate::notify::{keep_alive, notify, READY, STOPPING};
-use crate::repository::Repository;
 use crate::session::{BeginError, Begun, Entrance, Entry, Standby};
 use crate::settings::Settings;
+use crate::volume::Repository;
 
 /// Memory that each thread has ready.
 const HEAP_BYTES: usize = 256 << 10;
@@ -144,7 +144,7 @@ async fn wait(
 
 async fn look_up(repository: &Repository) -> Infallible {
     loop {
-        repository.look_up().await;
+        repository.paths().look_up().await;
         sleep(LOOK_UP_PERIOD).await;
     }
 }

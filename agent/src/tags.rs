@@ -16,7 +16,7 @@ use std::sync::atomic::{
 use srb_proto::descriptor::{Op, Submission, Tag};
 
 use crate::clock::Moment;
-use crate::rest::{Progress, Seen};
+use crate::paths::{Progress, Seen};
 
 /// What `what` says of the op, above the length.
 const WRITE: u64 = 1 << 32;

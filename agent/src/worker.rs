@@ -33,12 +33,11 @@ use crate::clock::{Clock, Moment};
 use crate::failures::{Failures, LogLimit};
 use crate::mapping::{Channel, Doorbell};
 use crate::memory::{self, STACK_BYTES};
-use crate::pipeline::Pipeline;
 use crate::polling::Polling;
 use crate::queue::{Device, Outcome, Queue};
-use crate::repository::Repository;
 use crate::requests::{Finished, Requests};
 use crate::session::{Bell, Ended, Port};
+use crate::volume::{Pipeline, Repository};
 
 /// Futures that may finish before their completions are announced.
 const FINISHES_PER_TURN: usize = 64;

@@ -14,9 +14,9 @@ use nix::libc;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rest_support::*;
-use srb_agent::repository::{Repository, RestConfig};
 use srb_agent::settings::Settings;
-use srb_agent::volume::Volumes;
+use srb_agent::tuning::RestConfig;
+use srb_agent::volume::{Repository, Volumes};
 use srb_playground::{Config, Playground};
 
 /// Servers at the same time, each with its own seed, and the rounds of each.

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use nix::libc;
 use rest_support::*;
-use srb_agent::repository::{Repository, RestConfig};
 use srb_agent::settings::Settings;
-use srb_agent::volume::Volumes;
+use srb_agent::tuning::RestConfig;
+use srb_agent::volume::{Repository, Volumes};
 use tokio::time::sleep;
 
 /// How late the server is, and until when agents reckon with it.

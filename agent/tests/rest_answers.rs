@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 use nix::libc;
 use rest_support::*;
 use srb_agent::errors::{ErrorKind, RequestError};
-use srb_agent::pipeline::Pipeline;
 use srb_agent::settings::Settings;
-use srb_agent::volume::Volumes;
+use srb_agent::volume::{Pipeline, Volumes};
 use srb_agent::window::Window;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

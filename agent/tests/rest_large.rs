@@ -9,8 +9,8 @@ use std::time::Duration;
 use nix::libc;
 use rest_support::*;
 use srb_agent::errors::{ErrorKind, RequestError};
-use srb_agent::pipeline::Pipeline;
 use srb_agent::settings::Settings;
+use srb_agent::volume::Pipeline;
 use srb_agent::window::Window;
 
 const LEN: usize = 256 << 10;

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use nix::libc;
 use rest_support::*;
-use srb_agent::pipeline::Pipeline;
-use srb_agent::repository::{ReadChoice, Repository, RestConfig};
 use srb_agent::settings::Settings;
+use srb_agent::tuning::{ReadChoice, RestConfig};
+use srb_agent::volume::{Pipeline, Repository};
 use srb_agent::window::Window;
 
 fn ok(asked: &Asked) -> Vec<Do> {

@@ -9,9 +9,9 @@ use nix::libc;
 use nix::sys::resource::{getrlimit, setrlimit, Resource};
 use rest_support::*;
 use srb_agent::errors::ErrorKind;
-use srb_agent::pipeline::Pipeline;
-use srb_agent::repository::UrlState;
+use srb_agent::paths::UrlState;
 use srb_agent::settings::Settings;
+use srb_agent::volume::Pipeline;
 use srb_agent::window::Window;
 use tokio::time::sleep;
 

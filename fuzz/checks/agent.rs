@@ -8,10 +8,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use srb_agent::config::{Arguments, Config};
-use srb_agent::pipeline::Pipeline;
-use srb_agent::repository::{Repository, RestConfig};
 use srb_agent::settings::Settings;
-use srb_agent::volume::Volumes;
+use srb_agent::tuning::RestConfig;
+use srb_agent::volume::{Pipeline, Repository, Volumes};
 use srb_agent::window::Window;
 use srb_proto::command::{self, RepositoryUrl};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -23,7 +23,8 @@ struct Tree {
     layers: &'static [&'static [&'static str]],
 }
 
-const TREES: [Tree; 6] = [
+const TREES: [Tree; 7] = [
+    Tree { folder: "agent/src", layers: &[] },
     Tree { folder: "proto/src", layers: &[] },
     Tree { folder: "status/src", layers: &[] },
     Tree { folder: "srbctl/src", layers: &[] },

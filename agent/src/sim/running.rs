@@ -13,8 +13,8 @@ use super::{SimModule, PATIENCE};
 use crate::agent::{self, AgentError};
 use crate::config::Config;
 use crate::logging::Log;
-use crate::repository::RestConfig;
 use crate::session::{Entrance, Entry, Session, Standby};
+use crate::tuning::RestConfig;
 use crate::{standby, worker};
 
 /// An agent that serves a simulated module until it is stopped, cut off or dropped.

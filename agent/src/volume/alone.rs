@@ -2,7 +2,7 @@
 //! A command's time alone with a volume, as far as commands go: one after the other, and none
 //! while a request of an earlier one may still land.
 //!
-//! Before: an operation of [`super::Volumes`] begins. After: [`crate::rest`], which tells of each
+//! Before: an operation of [`super::Volumes`] begins. After: [`crate::paths`], which tell of each
 //! try. A server may carry out late what it has not answered, no later than the settle time
 //! (docs/ordering.md). Such a DELETE would take away the volume that was made anew meanwhile, such
 //! a change of size would cut what a later one has added, such a PUT would bring back what was
@@ -16,7 +16,8 @@ use tokio::sync::MutexGuard;
 use super::unsettled::Asker;
 use super::{size_of, Landing, Volume};
 use crate::errors::RequestError;
-use crate::rest::{Client, Operation, Reply, Watch};
+use crate::paths::{Client, TryObserver, Watch};
+use crate::store::cdmi::{Operation, Reply};
 
 /// Held for as long as the command lasts.
 #[derive(Debug)]
@@ -57,8 +58,8 @@ impl<'a> Alone<'a> {
 
     /// A request that changes the volume.
     pub(super) async fn change(&self, operation: &Operation<'_>) -> Result<Reply, RequestError> {
-        let watch = Watch { landing: Some(&self.landing), ..Watch::default() };
-        self.client.run_watched(operation, watch).await
+        let watch = Watch { observer: Some(&self.landing), ..Watch::default() };
+        self.client.run(operation, watch).await
     }
 
     /// The size as it is, and stays once [`Self::settled`] has returned.

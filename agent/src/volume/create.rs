@@ -40,7 +40,8 @@ use tokio_util::task::TaskTracker;
 use super::doubts::{Doubt, Doubts};
 use super::{Alone, Volume};
 use crate::errors::{ErrorKind, RequestError};
-use crate::rest::{Client, Operation};
+use crate::paths::Client;
+use crate::store::cdmi::Operation;
 
 /// What is to be made.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 //! One write's tries, as far as their order among other writes depends on them; and those of a
 //! command that changes the whole volume ([`super::alone`]), among other such commands.
 //!
-//! Before: [`crate::pipeline`] makes one for each write. [`crate::rest`] tells it what becomes of
+//! Before: [`super::pipeline`] makes one for each write. [`crate::paths`] tell it what becomes of
 //! each try. After: the write has an entry in [`super::Unsettled`] from the moment at which a try
 //! of it may land that nobody waits for any more. That is so also when the future that carries the
 //! write is dropped amid a try: the connection is closed first, then this.
@@ -18,6 +18,7 @@ use tokio::time::sleep_until;
 #[cfg(test)]
 use super::unsettled::hook;
 use super::unsettled::{Asker, Entry, Unsettled};
+use crate::paths::TryObserver;
 
 /// The state of a write. Belongs to the future that carries it.
 #[derive(Debug)]
@@ -48,28 +49,6 @@ impl<'a> Landing<'a> {
         self.entry.borrow_mut().get_or_insert_with(|| self.table.enter(self.bytes.clone()));
     }
 
-    /// A try begins. One before it that did not end was dropped.
-    pub(crate) fn begin_try(&self) {
-        if self.under_way.get() {
-            self.abandon_try();
-        }
-        self.under_way.set(true);
-    }
-
-    /// A try was answered, or nothing was sent: it has landed or will not.
-    pub(crate) fn end_try(&self) {
-        self.under_way.set(false);
-    }
-
-    /// A try is over, its connection closed or its answer an excuse, and it may still land.
-    pub(crate) fn abandon_try(&self) {
-        self.under_way.set(false);
-        self.enter();
-        if let Some(entry) = &mut *self.entry.borrow_mut() {
-            entry.abandon_try();
-        }
-    }
-
     /// Waits until every try has landed that may: what the server says then stays true.
     pub(super) async fn settled(&self) {
         let settles = self.entry.borrow().as_ref().and_then(Entry::settles);
@@ -88,6 +67,27 @@ impl<'a> Landing<'a> {
     }
 }
 
+impl TryObserver for Landing<'_> {
+    fn begin_try(&self) {
+        if self.under_way.get() {
+            self.abandon_try();
+        }
+        self.under_way.set(true);
+    }
+
+    fn end_try(&self) {
+        self.under_way.set(false);
+    }
+
+    fn abandon_try(&self) {
+        self.under_way.set(false);
+        self.enter();
+        if let Some(entry) = &mut *self.entry.borrow_mut() {
+            entry.abandon_try();
+        }
+    }
+}
+
 impl Drop for Landing<'_> {
     fn drop(&mut self) {
         #[cfg(test)]
@@ -103,7 +103,8 @@ impl Drop for Landing<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::repository::{Repository, RestConfig};
+    use crate::tuning::RestConfig;
+    use crate::volume::Repository;
     use std::time::Duration;
     use tokio::time::Instant;
 

@@ -3,7 +3,7 @@
 //! again or over for too short a time. docs/ordering.md says what follows from it.
 //!
 //! Before: [`super::Landing`] enters a write as soon as one of its tries went wrong. After:
-//! [`crate::pipeline`] holds back what overlaps it. Shared by the workers of the volume's queues.
+//! [`super::pipeline`] holds back what overlaps it. Shared by the workers of the volume's queues.
 //! As long as all goes well, asking is one load.
 //!
 //! # Life of an entry

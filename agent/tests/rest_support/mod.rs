@@ -7,8 +7,9 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use srb_agent::repository::{Repository, RestConfig};
 use srb_agent::settings::Settings;
+use srb_agent::tuning::RestConfig;
+use srb_agent::volume::Repository;
 use srb_proto::command::RepositoryUrl;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

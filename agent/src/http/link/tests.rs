@@ -3,7 +3,9 @@
 
 use super::*;
 use crate::http::target::Target;
-use crate::rest::{Operation, Subject};
+use crate::paths::Request;
+use crate::store::cdmi::Operation;
+use crate::store::Subject;
 use crate::window::Window;
 use futures_util::future::join;
 use futures_util::FutureExt;

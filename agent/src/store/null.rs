@@ -2,7 +2,7 @@
 //! The repository that is none: `null:` reads zeros and drops writes, to measure everything but a
 //! server.
 //!
-//! Before: [`crate::pipeline`] and [`crate::volume`], when the only URL is `null:`. After: nothing.
+//! Before: [`crate::volume`], when the only URL is `null:`. After: nothing.
 //! Runs on whichever thread asks; reads and writes neither wait nor allocate.
 
 use std::fmt;

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
+use super::url::Url;
 use crate::http::pool::Pool;
-use crate::repository::{RestConfig, Url};
+use crate::tuning::RestConfig;
 
 /// A URL and connections to it.
 pub(crate) struct Path {

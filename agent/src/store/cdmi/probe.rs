@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The proof that a server honours ranges, before anything is written to it.
 //!
-//! Before: [`super::Client`] is about to send its first write, create or change of size to a URL.
+//! Before: [`crate::paths::Client`] is about to send its first write, create or change of size to a URL.
 //! After: the verdict is kept in the URL's `fitness`, for all threads. A server that knows nothing
 //! of ranges takes a ranged PUT as "replace the whole file" and destroys a volume; here it only
 //! destroys a scratch volume.
@@ -11,11 +11,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
 use super::answer::Reply;
-use super::limits::Limits;
 use super::operation::Operation;
-use super::path::Path;
-use super::{Client, Subject};
 use crate::errors::{ErrorKind, Failure};
+use crate::paths::limits::Limits;
+use crate::paths::{Attempts, Path, Prove, Verdict};
+use crate::store::Subject;
 use crate::window::{Io, Window};
 
 /// Begins the name of every scratch volume. Then come the seconds since 1970 and something nobody
@@ -44,21 +44,28 @@ fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+impl Prove for Operation<'_> {
+    /// A server that knows nothing of ranges would destroy a volume by these.
+    fn needs_fit_server(&self) -> bool {
+        matches!(self, Self::Create(_) | Self::SetSize(..) | Self::Write(..))
+    }
+
+    async fn prove(tries: &Attempts, path: &Path, limits: &Limits) -> Result<Verdict, Failure> {
+        probe(tries, path, limits).await
+    }
+}
+
 /// Finds out; `Err` if the server could not be asked, or refuses all writing.
-pub(crate) async fn probe(
-    client: &Client,
-    path: &Path,
-    limits: &Limits,
-) -> Result<Result<(), String>, Failure> {
+async fn probe(tries: &Attempts, path: &Path, limits: &Limits) -> Result<Verdict, Failure> {
     let url = path.url().text();
     let name = format!("{PREFIX}{}-{:032x}", now().as_secs(), rand::random::<u128>());
     let scratch = Subject::new(&name);
     // Twice as long as a try: it is more than one request, but a request of a user waits.
     let bounded = limits.within(limits.whole().saturating_mul(2));
-    let verdict = examine(client, path, &bounded, &scratch).await;
+    let verdict = examine(tries, path, &bounded, &scratch).await;
     let limits = &limits.within(TIDY_UP);
     let (delete, now) = (Operation::Delete(&scratch), Instant::now());
-    let deleted = client.attempt(path, &delete, limits, now, &mut || {}).await;
+    let deleted = tries.attempt(path, &delete, limits, now, &mut || {}).await;
     if let Err(failure) = deleted {
         if failure.kind != ErrorKind::NotFound && verdict.is_ok() {
             let why = failure.text;
@@ -74,15 +81,15 @@ pub(crate) async fn probe(
 }
 
 async fn examine(
-    client: &Client,
+    tries: &Attempts,
     path: &Path,
     limits: &Limits,
     scratch: &Subject,
-) -> Result<Result<(), String>, Failure> {
+) -> Result<Verdict, Failure> {
     let mut sent_twice = false;
     let create = Operation::Create(scratch);
     let created =
-        client.attempt(path, &create, limits, Instant::now(), &mut || sent_twice = true).await;
+        tries.attempt(path, &create, limits, Instant::now(), &mut || sent_twice = true).await;
     match created {
         // Nobody else makes this name: the server got the first request of the two.
         Err(failure) if failure.kind == ErrorKind::Exists && sent_twice => {}
@@ -92,7 +99,7 @@ async fn examine(
         created => drop(created?),
     }
     let ask = async |operation: Operation<'_>| {
-        client.attempt(path, &operation, limits, Instant::now(), &mut || {}).await
+        tries.attempt(path, &operation, limits, Instant::now(), &mut || {}).await
     };
     let size = PART.saturating_mul(3);
     let pattern: Vec<u8> = (0..PART).map(|_| rand::random()).collect();

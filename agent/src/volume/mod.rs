@@ -11,6 +11,9 @@ mod doubts;
 mod heritage;
 mod landing;
 mod limit;
+pub mod pipeline;
+mod prober;
+mod repository;
 mod settling;
 mod unsettled;
 
@@ -27,16 +30,20 @@ use self::doubts::{Doubt, Doubts};
 pub(crate) use self::heritage::Heritage;
 pub(crate) use self::landing::Landing;
 use self::limit::Limit;
-pub(crate) use self::limit::{Direction, Permit};
+use self::limit::{Direction, Permit};
+pub use self::pipeline::Pipeline;
+pub use self::prober::Prober;
+pub use self::repository::Repository;
 #[cfg(test)]
 pub(crate) use self::unsettled::hook;
-pub(crate) use self::unsettled::Asker;
+use self::unsettled::Asker;
 use self::unsettled::Unsettled;
 use crate::errors::{ErrorKind, RequestError};
-use crate::null;
-use crate::repository::{Repository, Route};
-use crate::rest::{is_left_over, is_scratch, Client, Operation, Reply, Subject};
+use crate::paths::{Client, Route, Watch};
 use crate::settings::Settings;
+use crate::store::cdmi::probe::{is_left_over, is_scratch};
+use crate::store::cdmi::{Operation, Reply};
+use crate::store::{null, Subject};
 
 /// Scratch volumes of old probes that one listing has deleted at most.
 const MAX_SWEPT: usize = 16;
@@ -144,6 +151,7 @@ impl WeakVolume {
 /// its own.
 pub struct Volumes {
     client: Rc<Client>,
+    repository: Arc<Repository>,
     tasks: TaskTracker,
     doubts: Rc<Doubts>,
 }
@@ -158,8 +166,8 @@ impl Volumes {
     /// With connections of its own.
     #[must_use]
     pub fn new(repository: Arc<Repository>) -> Self {
-        let client = Rc::new(Client::new(repository));
-        Self { client, tasks: TaskTracker::new(), doubts: Rc::default() }
+        let client = Rc::new(Client::new(Arc::clone(repository.paths())));
+        Self { client, repository, tasks: TaskTracker::new(), doubts: Rc::default() }
     }
 
     /// The names, sorted. Scratch volumes of probes are left out, and deleted if nobody uses them
@@ -174,7 +182,7 @@ impl Volumes {
         if self.null_size().is_some() {
             return Ok(Vec::new());
         }
-        let reply = self.client.run(&Operation::List).await?;
+        let reply = ask(&self.client, &Operation::List).await?;
         let Reply::Names(mut names) = reply else { return Ok(Vec::new()) };
         let left_over = names.iter().filter(|name| is_left_over(name));
         left_over.take(MAX_SWEPT).for_each(|name| self.sweep(name));
@@ -367,7 +375,7 @@ impl Volumes {
     }
 
     fn volume(&self, name: &str) -> Volume {
-        self.client.repository().volume(name)
+        self.repository.volume(name)
     }
 
     fn null_size(&self) -> Option<u64> {
@@ -380,14 +388,19 @@ impl Volumes {
     fn sweep(&self, name: &str) {
         let (client, volume) = (Rc::clone(&self.client), self.volume(name));
         self.tasks.spawn_local(async move {
-            let _ = client.run(&Operation::Delete(volume.subject())).await;
+            let _ = ask(&client, &Operation::Delete(volume.subject())).await;
         });
     }
 }
 
+/// An operation that leaves nothing behind that others must wait for.
+async fn ask(client: &Client, operation: &Operation<'_>) -> Result<Reply, RequestError> {
+    client.run(operation, Watch::<Landing<'_>>::default()).await
+}
+
 async fn size_of(client: &Client, volume: &Volume) -> Result<u64, RequestError> {
     let operation = Operation::Size(volume.subject());
-    match client.run(&operation).await? {
+    match ask(client, &operation).await? {
         Reply::Size(size) => Ok(size),
         Reply::Done | Reply::Names(_) => {
             Err(RequestError::plain(ErrorKind::Protocol, operation, "no size came"))

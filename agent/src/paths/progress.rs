@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! How far a request is, for people who wonder why it takes so long.
 //!
-//! Before: [`super::Client::run_watched`] notes each try. After: any thread may look. A request
+//! Before: [`super::Client::run`] notes each try. After: any thread may look. A request
 //! that succeeds at once costs three relaxed stores.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -31,7 +31,7 @@ pub struct Seen {
     pub tries: u32,
     /// Version of the list of URLs that the place is of; its low 48 bits.
     pub version: u64,
-    /// Of the URL that is tried, or was tried last; see [`crate::repository::Repository::url_at`].
+    /// Of the URL that is tried, or was tried last; see [`super::Paths::url_at`].
     pub place: usize,
     /// Why the last try failed, and the status that the server gave, if any.
     pub last: Option<(ErrorKind, Option<u16>)>,

@@ -3,7 +3,7 @@
 //!
 //! Before: the worker has fetched a submission. Here: what overlaps a write that may still land
 //! waits for it, and no more than `thread_pool_size` requests of a volume go on. After:
-//! [`crate::rest`] carries the request through its tries; or [`crate::null`], at once.
+//! [`crate::paths`] carry the request through its tries; or [`null`], at once.
 //! docs/ordering.md says what this guarantees.
 
 use std::future::Future;
@@ -14,11 +14,11 @@ use std::task::Poll;
 
 use tokio::time::timeout;
 
+use super::{Asker, Direction, Landing, Permit, Repository, Volume};
 use crate::errors::{ErrorKind, RequestError};
-use crate::null;
-use crate::repository::{Repository, Route};
-use crate::rest::{budget, Client, Operation, Progress, Watch};
-use crate::volume::{Asker, Direction, Landing, Permit, Volume};
+use crate::paths::{budget, Client, Progress, Route, TryObserver, Watch};
+use crate::store::cdmi::Operation;
+use crate::store::null;
 use crate::window::{Io, Window};
 
 /// A worker's way to the repository, with connections of its own.
@@ -31,7 +31,7 @@ impl Pipeline {
     /// A pipeline without connections.
     #[must_use]
     pub fn new(repository: Arc<Repository>) -> Rc<Self> {
-        Rc::new(Self { client: Client::new(repository) })
+        Rc::new(Self { client: Client::new(Arc::clone(repository.paths())) })
     }
 
     /// Fills the first `len` bytes of `window` from `offset_bytes` of the volume.
@@ -72,8 +72,8 @@ impl Pipeline {
         let operation = Operation::Read(volume.subject(), io);
         let Turn { permit: _permit, since_ms } =
             self.turn(volume, &io, &operation, Direction::Read, Asker::Read).await?;
-        let watch = Watch { progress, landing: None, since_ms };
-        self.client.run_watched(&operation, watch).await.map(drop)
+        let watch = Watch { progress, observer: None::<&Landing<'_>>, since_ms };
+        self.client.run(&operation, watch).await.map(drop)
     }
 
     /// Writes the first `len` bytes of `window` to `offset_bytes` of the volume.
@@ -129,8 +129,8 @@ impl Pipeline {
             if repeated {
                 landing.abandon_try();
             }
-            let watch = Watch { landing: Some(&landing), since_ms, progress };
-            self.client.run_watched(&operation, watch).await?;
+            let watch = Watch { observer: Some(&landing), since_ms, progress };
+            self.client.run(&operation, watch).await?;
             drop(permit);
             if !landing.is_contested() {
                 return Ok(());
@@ -179,7 +179,7 @@ impl Pipeline {
         if let Poll::Ready(permit) = at_once {
             return Ok(Turn { permit, since_ms: None });
         }
-        let since_ms = Some(self.client.repository().now_ms());
+        let since_ms = Some(self.client.list().now_ms());
         let patience = budget(&self.client.view().state.settings);
         match timeout(patience, admitted).await {
             Ok(permit) => Ok(Turn { permit, since_ms }),

@@ -2,7 +2,7 @@
 //! Whether a server was seen to honour ranges: found out once for each URL, by whoever writes
 //! first.
 //!
-//! Before: [`crate::rest`] asks before it sends a write. After: `rest::probe` finds out. Shared by
+//! Before: [`super::Client`] asks before it sends a write. After: the store finds out. Shared by
 //! all threads; once the verdict is known, asking is one load.
 
 use std::future::Future;

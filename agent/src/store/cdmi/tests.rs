@@ -2,8 +2,14 @@
 //! How the tries of an operation look from outside while they go on.
 
 use super::*;
-use crate::repository::RestConfig;
+use crate::errors::ErrorKind;
+use crate::paths::{Client, Progress, Seen, Watch};
+use crate::settings::Settings;
+use crate::tuning::RestConfig;
+use crate::volume::{Landing, Repository};
 use crate::window::{Io, Window};
+use std::sync::Arc;
+
 use srb_proto::command::RepositoryUrl;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -29,7 +35,7 @@ async fn progress_tells_where_a_request_is_and_why() {
     let urls = listeners.iter().map(url).collect();
     let repository = Repository::new(RestConfig { probe: false, ..RestConfig::default() });
     repository.apply(Settings { version: 9, urls, ..Settings::default() });
-    let (client, progress) = (Client::new(Arc::clone(&repository)), Progress::default());
+    let (client, progress) = (Client::new(Arc::clone(repository.paths())), Progress::default());
     let (volume, window) = (repository.volume("v"), Window::from_vec(vec![1; 8]));
     let write = Operation::Write(volume.subject(), Io { offset: 0, window: &window, len: 8 });
     let servers = async {
@@ -40,11 +46,11 @@ async fn progress_tells_where_a_request_is_and_why() {
         stream.write_all(b"HTTP/1.1 204 Yes\r\n\r\n").await.expect("answered");
         (seen, stream)
     };
-    let watch = Watch { progress: Some(&progress), ..Watch::default() };
-    let (done, (seen, _)) = tokio::join!(client.run_watched(&write, watch), servers);
+    let watch = Watch { progress: Some(&progress), ..Watch::<Landing<'_>>::default() };
+    let (done, (seen, _)) = tokio::join!(client.run(&write, watch), servers);
     done.expect("the second URL takes it");
     let last = Some((ErrorKind::ServerFailed, Some(503)));
     assert_eq!(seen, Seen { tries: 2, version: 9, place: 1, last });
-    let name = repository.url_at(seen.version, seen.place).expect("the list is the same");
+    let name = repository.paths().url_at(seen.version, seen.place).expect("the list is the same");
     assert_eq!(name, url(&listeners[1]).as_str());
 }

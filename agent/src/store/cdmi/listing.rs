@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The JSON of listings and metadata, as servers in the field write it.
 //!
-//! Before: `rest::answer` has collected a body of bounded size. After: names and sizes, or why they
+//! Before: [`super::answer`] has collected a body of bounded size. After: names and sizes, or why they
 //! make no sense.
 
 use serde::Deserialize;

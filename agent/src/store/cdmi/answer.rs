@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What an answer means: the table of statuses, and bodies that must be what was asked for.
 //!
-//! Before: [`Link`] has the head of the answer. After: [`super::Client`] has a [`Reply`] or a
+//! Before: [`Link`] has the head of the answer. After: [`crate::paths`] have a [`Reply`] or a
 //! [`Failure`]. A body is read to its end or its connection is closed; no body takes more memory
 //! than its kind may.
 
@@ -179,7 +179,7 @@ fn nonsense(what: String) -> Failure {
 mod tests {
     use super::*;
     use crate::http::body::Body;
-    use crate::rest::Subject;
+    use crate::store::Subject;
     use crate::window::Window;
     use nix::libc;
 

@@ -3,13 +3,13 @@
 //! clearly faster.
 //!
 //! Before: [`super::Client`] knows where the order of the list would send a read. After: it sends
-//! the read here or there, and [`crate::repository`] keeps what became of it. Each worker judges by
+//! the read here or there, and [`super::counters`] keep what became of it. Each worker judges by
 //! what it has seen itself, so choosing reads no memory that other threads write.
 
 use std::cell::Cell;
 use std::time::Duration;
 
-use crate::repository::ReadLatency;
+use super::counters::ReadLatency;
 
 /// Reads leave the preferred URL for one that takes at most half as long...
 const LEAVE_AT: u64 = 2;

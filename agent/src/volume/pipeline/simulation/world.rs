@@ -17,11 +17,12 @@ use super::history::{Begun, History, Moment};
 use super::rings::{Rings, Serving, QUEUES};
 use super::server::{bytes, values, SECTOR_BYTES};
 use super::{Counts, Plan, REQ_TIMEOUT};
-use crate::pipeline::Pipeline;
-use crate::repository::{Repository, RestConfig};
 use crate::settings::Settings;
 use crate::sim::Reply;
+use crate::tuning::RestConfig;
+use crate::volume::pipeline::Pipeline;
 use crate::volume::Heritage;
+use crate::volume::Repository;
 use crate::window::Window;
 
 /// Longer than any request takes, however many agents die on the way.

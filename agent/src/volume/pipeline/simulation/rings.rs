@@ -12,9 +12,9 @@ use tokio::task::{spawn_local, JoinHandle};
 use crate::clock::Clock;
 use crate::failures::Failures;
 use crate::queue::Device;
-use crate::repository::Repository;
 use crate::session::{Begun, Ended, Entry, Session};
 use crate::sim::{Reply, Request, SimModule};
+use crate::volume::Repository;
 use crate::worker::{serve, Naps, Order, Shared};
 
 pub(super) const QUEUES: u32 = 2;

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What is asked of a repository, and the HTTP request that asks it.
 //!
-//! Before: [`crate::pipeline`] and [`crate::volume`] make an operation. After: `rest::answer` reads
-//! what comes back. The protocol's table of requests is [`Operation::write_head`].
+//! Before: [`crate::volume`] makes an operation. After: [`super::answer`] reads what comes back. The
+//! protocol's table of requests is `write_head`.
 
 use std::fmt;
 
-use super::subject::Subject;
 use crate::http::digits::put_number;
 use crate::http::target::Target;
+use crate::store::Subject;
 use crate::window::Io;
 
 /// An operation that one request carries out. Repeating any of them is harmless by itself.
@@ -39,13 +39,8 @@ fn write_range(io: &Io<'_>, out: &mut Vec<u8>) {
 }
 
 impl Operation<'_> {
-    /// Whether a server that knows nothing of ranges would destroy a volume by it.
-    pub(crate) const fn needs_fit_server(&self) -> bool {
-        matches!(self, Self::Create(_) | Self::SetSize(..) | Self::Write(..))
-    }
-
     /// The volume that it is about.
-    pub(crate) const fn volume(&self) -> Option<&Subject> {
+    pub(super) const fn volume(&self) -> Option<&Subject> {
         match self {
             Self::List => None,
             Self::Size(volume)
@@ -57,17 +52,8 @@ impl Operation<'_> {
         }
     }
 
-    /// Data bytes read and written.
-    pub(crate) const fn data_bytes(&self) -> (u64, u64) {
-        match self {
-            Self::Read(_, io) => (io.len as u64, 0),
-            Self::Write(_, io) => (0, io.len as u64),
-            _ => (0, 0),
-        }
-    }
-
     /// Writes the head of the request, in origin form; what `out` had is forgotten.
-    pub(crate) fn write_head(&self, target: &Target, out: &mut Vec<u8>) {
+    pub(super) fn write_head(&self, target: &Target, out: &mut Vec<u8>) {
         out.clear();
         let mut put = |text: &[u8]| out.extend_from_slice(text);
         put(match self {
@@ -104,14 +90,6 @@ impl Operation<'_> {
             }
         }
         out.extend_from_slice(b"\r\n");
-    }
-
-    /// What is sent after the head.
-    pub(crate) const fn body(&self) -> Option<&Io<'_>> {
-        match self {
-            Self::Write(_, io) => Some(io),
-            _ => None,
-        }
     }
 }
 

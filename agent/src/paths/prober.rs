@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Asks URLs that are down whether they are back, so that no request of a user has to.
 //!
-//! Before: [`Repository::failed`] made a URL down. After: an answer makes it up, and requests go
+//! Before: [`super::Paths::failed`] made a URL down. After: an answer makes it up, and requests go
 //! there again in the order of the list. One task on the control thread; at each URL one probe at a
-//! time, after the pause that `repository::health` sets. A probe is a request for the size of a
-//! volume that nobody has: to answer 404 costs a server next to nothing.
+//! time, after the pause that [`super::health`] sets. What is asked is the store's to say.
 
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -14,31 +13,28 @@ use std::time::Duration;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::{sleep, Instant};
 
+use super::client::Client;
+use super::counters::count;
 use super::limits::Limits;
-use super::operation::Operation;
 use super::path::Path;
-use super::{probe, Client, Subject};
-use crate::repository::{count, Repository, Url};
+use super::request::Request;
+use super::url::Url;
 
-/// The one who asks.
-#[derive(Debug)]
-pub struct Prober {
+/// The one who asks, with connections of its own.
+pub(crate) struct Prober<R> {
     client: Client,
-    /// No volume has this name.
-    nobody: Subject,
+    /// What is asked; whatever the server says to it, it is there.
+    question: R,
 }
 
-impl Prober {
-    /// One with connections of its own.
-    #[must_use]
-    pub fn new(repository: Arc<Repository>) -> Self {
-        let nobody = Subject::new(&format!("{}nobody", probe::PREFIX));
-        Self { client: Client::new(repository), nobody }
+impl<R: Request> Prober<R> {
+    pub(crate) const fn new(client: Client, question: R) -> Self {
+        Self { client, question }
     }
 
     /// Probes what is down, for ever.
-    pub async fn run(&self) -> Infallible {
-        let repository = self.client.repository();
+    pub(crate) async fn run(&self) -> Infallible {
+        let list = self.client.list();
         let mut probes = FuturesUnordered::new();
         let mut probed: Vec<Arc<Url>> = Vec::new();
         loop {
@@ -48,7 +44,7 @@ impl Prober {
                 probes.push(self.probe(path));
             }
             tokio::select! {
-                () = repository.probing() => {}
+                () = list.probing() => {}
                 () = sleep(next.unwrap_or_default()), if next.is_some() => {}
                 Some(url) = probes.next() => probed.retain(|probed| !Arc::ptr_eq(probed, &url)),
             }
@@ -58,7 +54,7 @@ impl Prober {
     /// What is to be probed now, and how long until there is more. What is being `probed` is left
     /// out.
     fn due(&self, probed: &[Arc<Url>]) -> (Vec<Rc<Path>>, Option<Duration>) {
-        let (view, now_ms) = (self.client.view(), self.client.repository().now_ms());
+        let (view, now_ms) = (self.client.view(), self.client.list().now_ms());
         let is_probed = |url: &Arc<Url>| probed.iter().any(|probed| Arc::ptr_eq(probed, url));
         let down = |path: &&Rc<Path>| path.url().health.is_down() && !is_probed(path.url());
         let (mut due, mut next) = (Vec::new(), None::<u64>);
@@ -72,20 +68,20 @@ impl Prober {
     }
 
     async fn probe(&self, path: Rc<Path>) -> Arc<Url> {
-        let (url, repository) = (path.url(), self.client.repository());
-        let limits = Limits::of(&repository.settings());
-        let operation = Operation::Size(&self.nobody);
+        let (url, list) = (path.url(), self.client.list());
+        let limits = Limits::of(&list.settings());
         count(&url.counters.probes);
-        let answer = self.client.ask(&path, &operation, &limits, Instant::now(), &mut || {}).await;
+        let answer =
+            self.client.tries.ask(&path, &self.question, &limits, Instant::now(), &mut || {}).await;
         // The next probe comes when nobody remembers this one.
         path.pool.close_all();
         match answer {
             Err(failure) if !failure.server_works() => {
                 count(&url.counters.failed_probes);
                 tracing::debug!(url = url.text(), why = failure.text, "the URL is still down");
-                url.health.probe_failed(&failure.text, repository.now_ms());
+                url.health.probe_failed(&failure.text, list.now_ms());
             }
-            _ => repository.succeeded(url),
+            _ => list.succeeded(url),
         }
         Arc::clone(url)
     }

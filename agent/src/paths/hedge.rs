@@ -14,13 +14,14 @@ use std::time::Duration;
 
 use tokio::time::{timeout, Instant};
 
+use super::client::{Client, View};
+use super::counters::count;
 use super::limits::Limits;
-use super::operation::Operation;
 use super::path::Path;
 use super::reading::{Candidate, EXPLORING_PATIENCE};
-use super::{Client, Reply, Tries, View};
+use super::request::{Request, TryObserver};
+use super::tries::Tries;
 use crate::errors::Failure;
-use crate::repository::count;
 
 /// What is under way when a second request goes out.
 struct Slow<'a, F> {
@@ -31,31 +32,31 @@ struct Slow<'a, F> {
 
 impl Client {
     /// When a read goes to a second URL; `None` for what never does.
-    pub(super) fn hedge_after(
+    pub(super) fn hedge_after<R: Request>(
         &self,
-        operation: &Operation<'_>,
+        request: &R,
         view: &View,
         explores: bool,
     ) -> Option<Duration> {
-        let asked_for = self.repository.config().hedge_reads_after;
-        if !matches!(operation, Operation::Read(..)) || view.paths.len() < 2 {
+        let asked_for = self.list().config().hedge_reads_after;
+        if !request.is_read() || view.paths.len() < 2 {
             return None;
         }
         asked_for.into_iter().chain(explores.then_some(EXPLORING_PATIENCE)).min()
     }
 
     /// A try of a read at one URL, and at another one if that takes longer than `after`.
-    pub(super) async fn hedged(
+    pub(super) async fn hedged<R: Request, O: TryObserver>(
         &self,
         after: Duration,
         view: &View,
         path: &Rc<Path>,
-        tries: &mut Tries<'_>,
+        tries: &mut Tries<'_, R, O>,
         limits: &Limits,
-    ) -> Result<Reply, Failure> {
+    ) -> Result<R::Reply, Failure> {
         let since = Instant::now();
         let mut nothing = || {};
-        let mut answer = pin!(self.attempt(path, tries.operation, limits, since, &mut nothing));
+        let mut answer = pin!(self.tries.attempt(path, tries.request, limits, since, &mut nothing));
         if let Ok(answer) = timeout(after, answer.as_mut()).await {
             return answer;
         }
@@ -65,32 +66,39 @@ impl Client {
     }
 
     /// Where a read goes that is at `first` already: the best of the others that are up.
-    fn second(&self, view: &View, first: &Rc<Path>, tries: &Tries<'_>) -> Option<Rc<Path>> {
+    fn second<R: Request, O: TryObserver>(
+        &self,
+        view: &View,
+        first: &Rc<Path>,
+        tries: &Tries<'_, R, O>,
+    ) -> Option<Rc<Path>> {
         let rank = |candidate: Candidate| {
             let other = view.paths.get(candidate.place).filter(|path| !Rc::ptr_eq(path, first))?;
             let failures = tries.standing(other.url(), &view.state.settings)?;
             let us = candidate.latency.map_or(u64::MAX, |latency| latency.us);
             Some(((failures, us, candidate.place), other))
         };
-        let best = view.candidates(self.worker).filter_map(rank).min_by_key(|(rank, _)| *rank);
+        let best =
+            view.candidates(self.tries.worker()).filter_map(rank).min_by_key(|(rank, _)| *rank);
         best.map(|(_, path)| Rc::clone(path))
     }
 
-    async fn race<F>(
+    async fn race<F, R: Request, O: TryObserver>(
         &self,
         mut slow: Slow<'_, F>,
         other: &Path,
-        (view, tries): (&View, &mut Tries<'_>),
+        (view, tries): (&View, &mut Tries<'_, R, O>),
         limits: &Limits,
-    ) -> Result<Reply, Failure>
+    ) -> Result<R::Reply, Failure>
     where
-        F: Future<Output = Result<Reply, Failure>>,
+        F: Future<Output = Result<R::Reply, Failure>>,
     {
-        let (operation, settings) = (tries.operation, &view.state.settings);
+        let (request, settings) = (tries.request, &view.state.settings);
         tries.count = tries.count.saturating_add(1);
         count(&other.url().counters.hedged);
         let mut nothing = || {};
-        let mut hedge = pin!(self.attempt(other, operation, limits, Instant::now(), &mut nothing));
+        let mut hedge =
+            pin!(self.tries.attempt(other, request, limits, Instant::now(), &mut nothing));
         let first = tokio::select! {
             biased;
             first = slow.answer.as_mut() => first,
@@ -98,7 +106,7 @@ impl Client {
                 Ok(reply) => {
                     count(&other.url().counters.hedge_wins);
                     // It has taken so long at the least: the choice of a URL is to know.
-                    self.read_began(slow.path, slow.since, Instant::now());
+                    self.tries.read_began(slow.path, slow.since, Instant::now());
                     return Ok(reply);
                 }
                 Err(failure) => {

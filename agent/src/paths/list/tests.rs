@@ -2,6 +2,7 @@
 //! Which URL is chosen, and what of it is told to others.
 
 use super::*;
+use crate::paths::UrlState;
 use srb_proto::command::RepositoryUrl;
 
 fn settings(version: u64, urls: &[&str]) -> Settings {
@@ -9,8 +10,8 @@ fn settings(version: u64, urls: &[&str]) -> Settings {
     Settings { version, urls: urls.iter().map(parse).collect(), ..Settings::default() }
 }
 
-fn three() -> (Arc<Repository>, Vec<Arc<Url>>) {
-    let repository = Repository::new(RestConfig::default());
+fn three() -> (Arc<Paths>, Vec<Arc<Url>>) {
+    let repository = Paths::new(RestConfig::default());
     repository.apply(settings(1, &["http://a", "http://b", "http://c"]));
     let Route::Http(urls) = &repository.state().route else { panic!("http") };
     (Arc::clone(&repository), urls.clone())
@@ -33,7 +34,7 @@ fn the_first_that_is_up_is_active() {
 }
 
 /// Where a request goes that has failed so often at each place; `None`: is not to go there.
-fn choose(repository: &Repository, failures: [Option<u32>; 3]) -> Option<usize> {
+fn choose(repository: &Paths, failures: [Option<u32>; 3]) -> Option<usize> {
     repository.state().choose(|index| failures[index], false)
 }
 
@@ -119,7 +120,7 @@ fn what_is_known_of_a_url_outlives_a_change_of_the_list() {
 
 #[test]
 fn null_stands_alone() {
-    let repository = Repository::new(RestConfig::default());
+    let repository = Paths::new(RestConfig::default());
     repository.apply(settings(1, &["null:1G"]));
     assert!(
         matches!(repository.state().route, Route::Null { size_bytes } if size_bytes == 1 << 30)
@@ -132,26 +133,8 @@ fn null_stands_alone() {
 }
 
 #[test]
-fn handles_of_one_volume_share_until_the_last_is_gone() {
-    let repository = Repository::new(RestConfig::default());
-    let (one, two) = (repository.volume("v"), repository.volume("v"));
-    one.subject().count_retry();
-    assert_eq!((two.retries(), repository.volume("w").retries()), (1, 0));
-    drop((one, two));
-    assert_eq!(repository.volume("v").retries(), 0);
-}
-
-#[test]
-fn what_threads_share_can_be_shared() {
-    fn shared<T: Send + Sync + 'static>() {}
-    shared::<Repository>();
-    shared::<Volume>();
-    shared::<crate::errors::RequestError>();
-}
-
-#[test]
 fn what_one_agent_has_seen_of_a_url_the_next_one_is_told() {
-    let repository = Repository::new(RestConfig::default());
+    let repository = Paths::new(RestConfig::default());
     repository.apply(settings(1, &["http://a", "http://b", "http://c"]));
     assert_eq!(repository.news().map(|news| news.fit_urls), Some(0));
     let news = repository.subscribe();
