@@ -176,7 +176,7 @@ impl OpTotals {
         let mut below = 0u64;
         let ends = self.buckets.iter().enumerate().filter_map(move |(bucket, count)| {
             below = below.wrapping_add(*count);
-            (bucket % STEPS == STEPS - 1).then(|| (bucket, below))
+            (bucket % STEPS == STEPS - 1).then_some((bucket, below))
         });
         ends.filter(|(bucket, _)| *bucket < BUCKETS - 1)
             .map(|(bucket, below)| (Duration::from_micros(end_of_bucket(bucket)), below))

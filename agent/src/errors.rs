@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What can go wrong between the agent and the repository, and what follows from it.
 //!
-//! Before: a try fails somewhere in [`crate::rest`]. After: whoever asked logs the error, once, and
-//! completes the request with its errno. The table is [`ErrorKind::rule`]; nothing else decides on
-//! retries or numbers.
+//! Before: a try fails somewhere in [`crate::paths`]. After: whoever asked logs the error, once,
+//! and completes the request with its errno. The table is [`ErrorKind::rule`]; nothing else decides
+//! on retries or numbers.
 
 use std::fmt;
 use std::time::Duration;

@@ -4,7 +4,7 @@
 //!
 //! The ring half, in the order in which a request passes: [`session`] and [`mapping`] (the module's
 //! memory), [`worker`] (a thread for each queue), [`queue`] (submissions and completions of one
-//! device). Then the REST half: [`pipeline`], [`repository`], [`volume`]. Beside the path:
+//! device). Then the REST half: [`volume`], [`paths`], `http`. Beside the path:
 //! [`control_channel`] and [`device`] (what the module asks beside data), [`control`] (the status
 //! socket), [`agent`] (how all of it starts and ends), [`standby`] (how it waits for its turn).
 

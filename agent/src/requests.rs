@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The requests that a data worker has under way.
 //!
-//! Before: the worker has fetched a submission that needs waiting. After: [`crate::volume::pipeline`],
-//! whose future is polled here; the worker completes what has finished. Belongs to the worker's
-//! thread.
+//! Before: the worker has fetched a submission that needs waiting. After:
+//! [`crate::volume::pipeline`], whose future is polled here; the worker completes what has
+//! finished. Belongs to the worker's thread.
 //!
 //! Reads and writes are apart, so that a turn looks at reads first: to send a megabyte takes as
 //! long as a hundred small answers.

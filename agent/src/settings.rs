@@ -2,7 +2,7 @@
 //! What the module decides and the agent obeys: URLs and limits, replaced as a whole while requests
 //! run.
 //!
-//! Before: the session reads them from the module. After: [`crate::repository::Repository`] hands
+//! Before: the session reads them from the module. After: [`crate::paths::Paths`] hand
 //! the set in force to every try of every request.
 
 use std::time::Duration;

@@ -2,9 +2,9 @@
 //! A piece of memory shared with the kernel that a request owns while it is in flight.
 //!
 //! Before: the ring half makes one for each tag of a channel and hands it to
-//! [`crate::volume::pipeline::Pipeline`]. After: answers are received into it, or its bytes go to the
-//! socket from where they lie. Belongs to the worker thread of its queue, and nothing of it leaves
-//! that.
+//! [`crate::volume::pipeline::Pipeline`]. After: answers are received into it, or its bytes go to
+//! the socket from where they lie. Belongs to the worker thread of its queue, and nothing of it
+//! leaves that.
 
 use std::any::Any;
 use std::cell::Cell;

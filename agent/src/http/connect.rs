@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! TCP connections to a host with any number of addresses.
 //!
-//! Before: [`super::pool`] has no idle connection. After: [`super::link`] speaks HTTP over it. Addresses
-//! are tried in the order that the resolver gives (RFC 6724), the next one starting when the one
-//! before it failed or has not succeeded within a moment, after RFC 8305; the first connection
-//! wins.
+//! Before: [`super::pool`] has no idle connection. After: [`super::link`] speaks HTTP over it.
+//! Addresses are tried in the order that the resolver gives (RFC 6724), the next one starting when
+//! the one before it failed or has not succeeded within a moment, after RFC 8305; the first
+//! connection wins.
 
 use std::io;
 use std::net::SocketAddr;

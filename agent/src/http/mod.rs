@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! HTTP/1.1 on a connection.
 //!
-//! Before: [`crate::rest`] has chosen a URL, and asks [`pool::Pool`] for a connection to it; there
-//! is an idle one, or [`connect`] makes one, by addresses that [`lookup`] knows. After: the socket.
-//! A [`link::Link`] sends the head of a request and the data after it, and receives an answer into
-//! a [`sink::Sink`]. Below a link: `stream` (its socket), `buffer` (what has come), `head` and
-//! `body` (what that is); beside it, `alarm` (its timer). `target` and `digits` are what heads of
-//! requests are made of.
+//! Before: [`crate::paths`] have chosen a URL, and asks [`pool::Pool`] for a connection to it;
+//! there is an idle one, or [`connect`] makes one, by addresses that [`lookup`] knows. After: the
+//! socket. A [`link::Link`] sends the head of a request and the data after it, and receives an
+//! answer into a [`sink::Sink`]. Below a link: `stream` (its socket), `buffer` (what has come),
+//! `head` and `body` (what that is); beside it, `alarm` (its timer). `target` and `digits` are what
+//! heads of requests are made of.
 //!
 //! Nothing in here knows what is asked, of which volume, or which URL is asked next.
 //!

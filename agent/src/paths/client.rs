@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A request's way through its tries, on connections that one thread keeps.
 //!
-//! Before: a store makes a request. In here, for each try: [`Client::choose`] (which URL; of a read,
-//! [`super::reading`] has a say), `may_begin` (time and pauses), `require_fit` (before the first
-//! write there), then `attempt`, or `hedge`, which makes two. After: the reply, or the failure of
-//! all of them. Belongs to one thread; the list of URLs and what is known of each is shared.
+//! Before: a store makes a request. In here, for each try: [`Client::choose`] (which URL; of a
+//! read, [`super::reading`] has a say), `may_begin` (time and pauses), `require_fit` (before the
+//! first write there), then `attempt`, or `hedge`, which makes two. After: the reply, or the
+//! failure of all of them. Belongs to one thread; the list of URLs and what is known of each is
+//! shared.
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Whether a URL is fit to be used, as seen from the requests that went there.
 //!
-//! Before: each try reports what became of it. After: [`super::state::State::choose`] avoids what is down,
-//! and [`super::prober`] asks it now and then whether it is back. Shared by all threads; a
+//! Before: each try reports what became of it. After: [`super::state::State::choose`] avoids what
+//! is down, and [`super::prober`] asks it now and then whether it is back. Shared by all threads; a
 //! request that succeeds on a healthy URL only loads two words.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicU8, Ordering::Relaxed};

@@ -2,11 +2,11 @@
 //! The URLs of one repository, and a request's way through them.
 //!
 //! Before: a store has a [`Request`]. After: [`crate::http`] carries one try of it, on a connection
-//! to one URL. [`Paths`] is the list of URLs with what is known of each (`url`: `health`, `fitness`,
-//! `counters`); a [`Client`] is one thread's way through them: `state` says which URL is best,
-//! `reading` sends a read to the fastest, `limits` and `backoff` say when and how long, `attempt` is
-//! one try and `hedge` two at a time, and `tries` keeps what became of them. Beside: `prober` asks
-//! what is down, and `progress` shows others how far a request is.
+//! to one URL. [`Paths`] is the list of URLs with what is known of each (`url`: `health`,
+//! `fitness`, `counters`); a [`Client`] is one thread's way through them: `state` says which URL is
+//! best, `reading` sends a read to the fastest, `limits` and `backoff` say when and how long,
+//! `attempt` is one try and `hedge` two at a time, and `tries` keeps what became of them. Beside:
+//! `prober` asks what is down, and `progress` shows others how far a request is.
 //!
 //! Nothing in here knows what is asked: that is the store's ([`request`]).
 //!
@@ -20,8 +20,8 @@
 //! last one alone is held while a server is waited for.
 //!
 //! # Errors
-//! A try ends in a [`crate::errors::Failure`]; `ErrorKind::rule` says whether another one follows. A
-//! request fails when no URL is left to try: each has failed it `nb_req_retries + 1` times, or
+//! A try ends in a [`crate::errors::Failure`]; `ErrorKind::rule` says whether another one follows.
+//! A request fails when no URL is left to try: each has failed it `nb_req_retries + 1` times, or
 //! refused it for good; or when the time for all tries is over, which bounds every wait.
 
 mod attempt;

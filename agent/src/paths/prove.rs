@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What a server must prove before it gets a request that could destroy something there.
 //!
-//! Before: [`super::Client`] is about to send the first such request to a URL. After: the store tries
-//! it out with requests of its own; the verdict is kept in the URL's [`super::fitness`].
+//! Before: [`super::Client`] is about to send the first such request to a URL. After: the store
+//! tries it out with requests of its own; the verdict is kept in the URL's [`super::fitness`].
 
 use super::attempt::Attempts;
 use super::fitness::Verdict;

@@ -2,7 +2,8 @@
 //! What the tries need of a request, and who may follow them.
 //!
 //! A store has a type for what it asks of a server; [`super::Client`] carries it through its tries
-//! without knowing what that is. One type for each store: all of it is resolved when it is compiled.
+//! without knowing what that is. One type for each store: all of it is resolved when it is
+//! compiled.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The creation of a volume: two requests that happen both, or are undone.
 //!
-//! Before: [`super::Volumes::create`]. After: [`crate::rest`], for each of PUT `If-None-Match: *`,
+//! Before: [`super::Volumes::create`]. After: [`crate::paths`], for each of PUT `If-None-Match: *`,
 //! PUT `X-Scal-Truncate` and, to undo, DELETE. Runs on a task of its own on the control thread, so
 //! that it outlives the one who asked and went away (Ctrl-C).
 //!

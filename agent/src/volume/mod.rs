@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A volume's handle, and the operations on volumes as a whole.
 //!
-//! Before: the control channel asks. After: [`crate::rest`] does a try at a time. [`Volumes`]
+//! Before: the control channel asks. After: [`crate::paths`] does a try at a time. [`Volumes`]
 //! belongs to the control thread; a [`Volume`] is cloned to every worker that serves one of its
 //! queues.
 

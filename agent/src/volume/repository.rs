@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The one repository that an agent has: the paths to it, and its volumes.
 //!
-//! Before: [`crate::agent`] makes it, and has it obey what the module says. After: every worker asks
-//! it for the paths, and whoever serves a device for its volume. Shared by all threads.
+//! Before: [`crate::agent`] makes it, and has it obey what the module says. After: every worker
+//! asks it for the paths, and whoever serves a device for its volume. Shared by all threads.
 //!
 //! # Locks
 //! That of the volumes, for a look-up; nothing is awaited under it.

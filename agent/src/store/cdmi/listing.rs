@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The JSON of listings and metadata, as servers in the field write it.
 //!
-//! Before: [`super::answer`] has collected a body of bounded size. After: names and sizes, or why they
-//! make no sense.
+//! Before: [`super::answer`] has collected a body of bounded size. After: names and sizes, or why
+//! they make no sense.
 
 use serde::Deserialize;
 use srb_proto::command::{check_volume_name, MAX_SIZE_BYTES};

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What is asked of a repository, and the HTTP request that asks it.
 //!
-//! Before: [`crate::volume`] makes an operation. After: [`super::answer`] reads what comes back. The
-//! protocol's table of requests is `write_head`.
+//! Before: [`crate::volume`] makes an operation. After: [`super::answer`] reads what comes back.
+//! The protocol's table of requests is `write_head`.
 
 use std::fmt;
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The proof that a server honours ranges, before anything is written to it.
 //!
-//! Before: [`crate::paths::Client`] is about to send its first write, create or change of size to a URL.
-//! After: the verdict is kept in the URL's `fitness`, for all threads. A server that knows nothing
-//! of ranges takes a ranged PUT as "replace the whole file" and destroys a volume; here it only
-//! destroys a scratch volume.
+//! Before: [`crate::paths::Client`] is about to send its first write, create or change of size to a
+//! URL. After: the verdict is kept in the URL's `fitness`, for all threads. A server that knows
+//! nothing of ranges takes a ranged PUT as "replace the whole file" and destroys a volume; here it
+//! only destroys a scratch volume.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
