@@ -268,7 +268,7 @@ async fn more_bytes_than_promised_spoil_the_answer_and_the_connection() {
     let (volume, window) = (repository.volume("v"), Window::from_vec(vec![0; 16]));
     for _ in 0..3 {
         assert_eq!(pipeline.read(&volume, 512, &window, 16).await, Ok(()));
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        server.idle().await;
     }
     let connections: Vec<usize> = server.asked().iter().map(|asked| asked.connection).collect();
     assert_eq!(connections, [0, 1, 2]);

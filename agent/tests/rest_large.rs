@@ -127,7 +127,7 @@ async fn what_comes_after_it_is_never_an_answer() {
                 Ok(()) => assert!(window.to_vec(LEN) == bytes()),
                 Err(error) => assert_eq!(error.kind(), ErrorKind::Garbage),
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            server.idle().await;
         }
         let used = connections(&server);
         assert!(used.iter().copied().eq(0..used.len()), "one request on each: {used:?}");

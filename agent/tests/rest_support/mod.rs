@@ -56,7 +56,16 @@ pub enum Do {
 /// A server that does what its script says for each request, by its number.
 pub struct Scripted {
     pub url: String,
-    log: Arc<Mutex<(Vec<Asked>, usize)>>,
+    log: Arc<Mutex<Log>>,
+}
+
+#[derive(Default)]
+struct Log {
+    asked: Vec<Asked>,
+    /// Scripts that were carried out, or whose connection has ended.
+    done: usize,
+    /// Connections that have ended.
+    ended: usize,
 }
 
 impl Scripted {
@@ -64,7 +73,7 @@ impl Scripted {
     pub async fn start(script: impl Fn(usize, &Asked) -> Vec<Do> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
         let url = format!("http://{}", listener.local_addr().expect("bound"));
-        let log: Arc<Mutex<(Vec<Asked>, usize)>> = Arc::default();
+        let log: Arc<Mutex<Log>> = Arc::default();
         let (script, shared) = (Arc::new(script), Arc::clone(&log));
         tokio::spawn(async move {
             for connection in 0.. {
@@ -72,7 +81,7 @@ impl Scripted {
                 let (script, log) = (Arc::clone(&script), Arc::clone(&shared));
                 tokio::spawn(async move {
                     serve(stream, connection, &*script, &log).await;
-                    log.lock().expect("log").1 += 1;
+                    log.lock().expect("log").ended += 1;
                 });
             }
         });
@@ -81,7 +90,21 @@ impl Scripted {
 
     /// All requests so far.
     pub fn asked(&self) -> Vec<Asked> {
-        self.log.lock().expect("log").0.clone()
+        self.log.lock().expect("log").asked.clone()
+    }
+
+    /// Waits until all is done that the scripts say for the requests so far.
+    pub async fn idle(&self) {
+        let is_idle = || {
+            let log = self.log.lock().expect("log");
+            log.done == log.asked.len()
+        };
+        let wait = async {
+            while !is_idle() {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(Duration::from_secs(10), wait).await.expect("the script ends");
     }
 
     /// Their first lines.
@@ -94,38 +117,48 @@ async fn serve(
     mut stream: TcpStream,
     connection: usize,
     script: &(impl Fn(usize, &Asked) -> Vec<Do> + ?Sized),
-    log: &Mutex<(Vec<Asked>, usize)>,
+    log: &Mutex<Log>,
 ) {
     let mut unread = Vec::new();
     while let Some(mut asked) = next_request(&mut stream, &mut unread).await {
         let number = {
             let mut log = log.lock().expect("log");
             asked.connection = connection;
-            asked.ended = log.1;
-            log.0.push(asked.clone());
-            log.0.len() - 1
+            asked.ended = log.ended;
+            log.asked.push(asked.clone());
+            log.asked.len() - 1
         };
-        for action in script(number, &asked) {
-            match action {
-                Do::Send(bytes) => {
-                    if stream.write_all(&bytes).await.is_err() {
-                        return;
-                    }
+        let goes_on = carry_out(&mut stream, script(number, &asked)).await;
+        log.lock().expect("log").done += 1;
+        if !goes_on {
+            return;
+        }
+    }
+}
+
+/// Whether the connection is still there afterwards.
+async fn carry_out(stream: &mut TcpStream, script: Vec<Do>) -> bool {
+    for action in script {
+        match action {
+            Do::Send(bytes) => {
+                if stream.write_all(&bytes).await.is_err() {
+                    return false;
                 }
-                Do::Pause(time) => sleep(time).await,
-                Do::Hang => {
-                    let mut byte = [0];
-                    while matches!(stream.read(&mut byte).await, Ok(1..)) {}
-                    return;
-                }
-                Do::Close => return,
-                Do::Reset => {
-                    let _ = stream.set_zero_linger();
-                    return;
-                }
+            }
+            Do::Pause(time) => sleep(time).await,
+            Do::Hang => {
+                let mut byte = [0];
+                while matches!(stream.read(&mut byte).await, Ok(1..)) {}
+                return false;
+            }
+            Do::Close => return false,
+            Do::Reset => {
+                let _ = stream.set_zero_linger();
+                return false;
             }
         }
     }
+    true
 }
 
 async fn next_request(stream: &mut TcpStream, unread: &mut Vec<u8>) -> Option<Asked> {
