@@ -9,7 +9,7 @@
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/debian.sh"
 
-PACKAGES=build-essential,debhelper,lintian,cargo,rustc
+PACKAGES=build-essential,debhelper,dh-dkms,lintian,cargo,rustc
 OUT=$ROOT/target/deb
 
 make_tree() { step "deb: Debian $SUITE with debhelper" debian_tree "$SUITE" "$1" "$PACKAGES"; }
@@ -18,7 +18,7 @@ make_tree() { step "deb: Debian $SUITE with debhelper" debian_tree "$SUITE" "$1"
 # cargo builds only what has changed.
 copy_sources() {
     local file
-    mkdir -p "$1/vendor"
+    mkdir -p "$1"/{vendor,slice}
     (cd "$ROOT" && git ls-files --cached --others --exclude-standard) | while read -r file; do
         [ ! -f "$ROOT/$file" ] || echo "$file"
     done | LC_ALL=C sort >"$1.files"
@@ -28,8 +28,8 @@ copy_sources() {
             cp --preserve=mode "$ROOT/$file" "$1/$file"
         fi
     done <"$1.files"
-    (cd "$1" && find . -path ./vendor -prune -o -type f -printf '%P\n') | LC_ALL=C sort |
-        LC_ALL=C comm -13 "$1.files" - | while read -r file; do rm "$1/$file"; done
+    (cd "$1" && find . \( -path ./vendor -o -path ./slice \) -prune -o -type f -printf '%P\n') |
+        LC_ALL=C sort | LC_ALL=C comm -13 "$1.files" - | while read -r file; do rm "$1/$file"; done
 }
 
 # build WORK NAME: builds in WORK/NAME, with cargo's own files in WORK/target.
@@ -38,7 +38,8 @@ build() {
     mkdir -p "$work/target"
     copy_sources "$work/$name"
     rm -f "$work"/*.{deb,buildinfo,changes}
-    inside "$TREE" "$work:/mnt" "$CACHE/$VENDOR:/mnt/$name/vendor:ro" -- sh -c "
+    inside "$TREE" "$work:/mnt" "$CACHE/$VENDOR:/mnt/$name/vendor:ro" \
+        "$SLICE:/mnt/$name/slice:ro" -- sh -c "
         cd /mnt/$name && umask \"\$2\" && export TZ=\"\$1\" CARGO_TARGET_DIR=/mnt/target &&
         dpkg-buildpackage --build=binary --no-sign" sh "${ZONE:-UTC}" "${MASK:-022}"
 }
@@ -58,6 +59,7 @@ cached "$TREE" make_tree
 TREE=$CACHE/$TREE
 VENDOR=$(vendor_name)
 cached "$VENDOR" make_vendor
+SLICE=$("$ROOT/scripts/slice.sh")
 WORK=$CACHE/debs-$(key "$ROOT")
 mkdir -p "$WORK"
 exec 9>"$CACHE/locks/$(basename "$WORK")"
