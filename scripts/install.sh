@@ -12,7 +12,8 @@
 PREFIX=${PREFIX:-/usr/local}
 DESTDIR=${DESTDIR:-}
 BINARIES=${CARGO_TARGET_DIR:-$ROOT/target}/release
-UNITS=(agent/srb-agent.service agent/srb-agent-standby.service system/srb-module.service)
+UNITS=(agent/srb-agent.service agent/srb-agent-standby.service system/srb-module.service
+    system/srb-shutdown.service)
 UNIT_DIR=lib/systemd/system
 GENERATOR=lib/systemd/system-generators/srb-generator
 RULES=lib/udev/rules.d/60-srb.rules
