@@ -30,6 +30,10 @@ test: ## all tests: on the host, under loom, in a VM with a stock kernel (root; 
 vm-test: ## the tests in the VM only; TESTS=FILTER selects among them
 	scripts/vm-tests.sh $(TESTS)
 
+.PHONY: boots
+boots: ## the packages on a whole machine, in VMs: boot, services, power-off (root; TESTS=FILTER)
+	scripts/boots.sh $(TESTS)
+
 .PHONY: test-debug
 test-debug: ## the tests in a VM whose kernel looks for bugs (KERNEL=debug or kcsan, TESTS=FILTER)
 	KERNEL=$(or $(KERNEL),debug) scripts/test-debug.sh $(TESTS)
@@ -76,7 +80,7 @@ demo: ## srb at work, in a VM
 	scripts/vm.sh run --disk 8G --memory 3G --timeout 600 -- bash /srb/demo.sh
 
 .PHONY: deb
-deb: ## Debian packages of programs and playground, into target/deb (root)
+deb: ## Debian packages of module (DKMS), programs and playground, into target/deb (root)
 	scripts/deb.sh
 
 .PHONY: install

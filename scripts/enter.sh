@@ -1,14 +1,19 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# Runs a command by chroot in a tree that it cannot change. Only for lib.sh's `inside`, which gives
-# it a mount namespace of its own: nothing is unmounted here.
-# usage: enter.sh TREE [SRC:DST[:ro]]... -- COMMAND...
+# Runs a command by chroot in a tree that it cannot change, unless -w comes first. Only for lib.sh's
+# `inside`, which gives it a mount namespace of its own: nothing is unmounted here.
+# usage: enter.sh [-w] TREE [SRC:DST[:ro]]... -- COMMAND...
 set -euo pipefail
 
+writable=
+if [ "$1" = -w ]; then
+    writable=yes
+    shift
+fi
 tree=$1
 shift
 mount --bind "$tree" "$tree"
-mount -o remount,bind,ro "$tree"
+[ -n "$writable" ] || mount -o remount,bind,ro "$tree"
 mount -t proc proc "$tree/proc"
 mount --rbind /dev "$tree/dev"
 mount -t tmpfs tmpfs "$tree/tmp"

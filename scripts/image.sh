@@ -3,6 +3,9 @@
 # Makes what QEMU boots, shared read-only by all runs: root.img (the rootfs tree with the kernel's
 # modules), initrd.img (just enough to mount it), vmlinuz, words for its command line, and what its
 # processors must look like. Prints the folder's path.
+# usage: image.sh              the VM's
+#        image.sh systemd DEB  a whole machine's, which starts with systemd and Debian's default
+#                              kernel, has this package installed and room for more
 . "$(dirname "$0")/lib.sh"
 
 # The modules that the initramfs loads: the root disk, its file system, and the overlay that makes
@@ -51,32 +54,71 @@ make_initrd() {
     inside "$3" "$tree:/mnt" -- sh -c "cd /mnt && find . | busybox cpio -o -H newc" >"$out"
 }
 
+# What makes a whole machine of the tree: a network, and the service that does what the launcher
+# wants.
+add_services() {
+    local etc=$1/etc wants=$1/etc/systemd/system/multi-user.target.wants
+    mkdir -p "$wants" "$etc/systemd/network"
+    cp "$ROOT/tests/guest/srb-vm.service" "$etc/systemd/system/"
+    ln -s ../srb-vm.service "$wants/srb-vm.service"
+    mkdir -p "$etc/systemd/system/network-online.target.wants"
+    ln -s /usr/lib/systemd/system/systemd-networkd.service "$wants/"
+    ln -s /usr/lib/systemd/system/systemd-networkd-wait-online.service \
+        "$etc/systemd/system/network-online.target.wants/"
+    printf '%s\n' '[Match]' 'Name=en*' '[Network]' 'Address=10.0.2.15/24' 'Gateway=10.0.2.2' \
+        >"$etc/systemd/network/80-vm.network"
+    : >"$etc/machine-id"
+}
+
+# As a user does it; all that it depends on is there.
+install_package() {
+    inside -w "$1" "$(dirname "$2"):/mnt:ro" -- \
+        apt-get install -y --no-install-recommends "/mnt/$(basename "$2")"
+}
+
 fill_image() {
-    local out=$1 tree=$1/tree
-    cp -a "$CACHE/$(rootfs_name)" "$tree"
-    copy_modules "$tree"
+    local out=$1 tree=$1/tree room=64
+    if [ "$VARIANT" = systemd ]; then
+        cp -a "$CACHE/$(rootfs_name systemd)" "$tree"
+        RELEASE=$(ls "$tree/usr/lib/modules")
+        VMLINUZ=$tree/boot/vmlinuz-$RELEASE
+        add_services "$tree"
+        install_package "$tree" "$DEB"
+        room=400
+    else
+        cp -a "$CACHE/$(rootfs_name)" "$tree"
+        copy_modules "$tree"
+    fi
     make_initrd "$out/initrd" "$out/initrd.img" "$tree"
     cp "$VMLINUZ" "$out/vmlinuz"
     echo "${COMMAND_LINE[*]}" >"$out/cmdline"
     [ -z "$TOPOLOGY" ] || echo "$TOPOLOGY" >"$out/topology"
     # Read-only for ever: neither a journal nor room to grow.
     mke2fs -q -t ext4 -O ^has_journal,^metadata_csum -m 0 -d "$tree" "$out/root.img" \
-        "$(($(du -sm "$tree" | cut -f1) * 12 / 10 + 64))M"
+        "$(($(du -sm "$tree" | cut -f1) * 12 / 10 + room))M"
     rm -rf "$tree" "$out/initrd"
     echo "$RELEASE" >"$out/release"
 }
 
-make_image() { step "image: the VM's disk and initramfs" fill_image "$1"; }
+make_image() { step "image: the VM's disk and initramfs${VARIANT:+, $VARIANT}" fill_image "$1"; }
+
+VARIANT=${1:-} DEB=${2:-}
+COMMAND_LINE=()
+TOPOLOGY=
 
 need_root "making the VM's image"
 host_tools mke2fs=e2fsprogs xz=xz-utils
+if [ "$VARIANT" = systemd ]; then
+    "$ROOT/scripts/rootfs.sh" systemd
+    cached "$(machine_image_name "$DEB")" make_image
+    echo "$CACHE/$(machine_image_name "$DEB")"
+    exit
+fi
 "$ROOT/scripts/sdk.sh" &
 "$ROOT/scripts/rootfs.sh"
 wait $!
 SDK=$CACHE/$(sdk_name)
 TREE=$CACHE/$(kernel_name)
-COMMAND_LINE=()
-TOPOLOGY=
 if [ -f "$ROOT/scripts/kernels/$KERNEL.config" ]; then
     "$ROOT/scripts/kernel.sh"
     RELEASE=$(cat "$TREE/image/release")

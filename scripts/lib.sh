@@ -155,9 +155,9 @@ cached() {
     exec 9>&-
 }
 
-# inside TREE [SRC:DST[:ro]]... -- COMMAND...: runs COMMAND by chroot in TREE, which it cannot
-# change. Its mounts and processes live in namespaces of their own and go with them, however the
-# command ends.
+# inside [-w] TREE [SRC:DST[:ro]]... -- COMMAND...: runs COMMAND by chroot in TREE, which it cannot
+# change but with -w. Its mounts and processes live in namespaces of their own and go with them,
+# however the command ends.
 inside() {
     unshare --mount --propagation private --pid --fork --kill-child -- \
         bash "$ROOT/scripts/enter.sh" "$@"
@@ -190,8 +190,14 @@ kernel_name() {
         echo "kernel-$(key "$ROOT/scripts/kernel-inside.sh" "$(sdk_name)")"
     fi
 }
+# The VM's tree; with "systemd" as argument that of a whole machine.
 rootfs_name() {
-    echo "rootfs-$(cd "$ROOT/scripts" && key rootfs.sh debian.sh)"
+    echo "rootfs${1:+-$1}-$(cd "$ROOT/scripts" && key rootfs.sh debian.sh)"
+}
+# machine_image_name DEB: the image of a whole machine in which this package is installed.
+machine_image_name() {
+    echo "image-systemd-$(cd "$ROOT" && key scripts/image.sh tests/guest/initramfs \
+        tests/guest/srb-vm.service "$(rootfs_name systemd)" "$(sha256sum <"$1")")"
 }
 image_name() {
     local kernel

@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use srb_tests::boots::steps;
 use srb_tests::guest::{cases, cut, suite};
 
 fn main() -> ExitCode {
@@ -14,6 +15,7 @@ fn main() -> ExitCode {
         Some((cases::hostile_program::WORD, rest @ [_, ..])) => {
             return cases::hostile_program::main(rest);
         }
+        Some((steps::WORD, rest @ [_, ..])) => return steps::main(rest),
         Some((cut::WORD, rest @ [_, ..])) => return cut::main(rest),
         _ => {}
     }

@@ -100,6 +100,7 @@ impl Machine {
         let options = Options {
             image: self.image,
             payload: self.payload,
+            root_disk: None,
             runs: self.runs,
             console,
             memory_mib: self.memory / MIB,

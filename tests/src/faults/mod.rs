@@ -18,7 +18,7 @@ use crate::processor::{Around, Beside};
 use crate::vm::{self, host, Accel, Error, Job, Options};
 
 pub mod power_cuts;
-mod server;
+pub(crate) mod server;
 
 /// What a VM may take besides its campaign.
 const BOOT: Duration = Duration::from_secs(180);
@@ -116,6 +116,7 @@ impl Run {
         Options {
             image: self.image.clone(),
             payload: self.payload.clone(),
+            root_disk: None,
             runs: self.runs.clone(),
             console: self.results.join(format!("{name}.console")),
             memory_mib: 2048,

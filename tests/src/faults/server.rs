@@ -10,7 +10,7 @@ use std::thread;
 use crate::vm::{host, Error};
 
 /// See the module's documentation.
-pub(super) struct Server {
+pub(crate) struct Server {
     child: Child,
     port: u16,
     data: PathBuf,
@@ -18,14 +18,20 @@ pub(super) struct Server {
 
 impl Server {
     /// Starts it with an empty folder for the volumes.
-    pub(super) fn start(data: &Path) -> Result<Self, Error> {
+    pub(crate) fn start(data: &Path) -> Result<Self, Error> {
         if data.exists() {
             fs::remove_dir_all(data).map_err(host("removing the last run's volumes"))?;
         }
+        Self::serve(data, 0)
+    }
+
+    /// Starts it with the volumes that there are, on this port.
+    pub(crate) fn serve(data: &Path, port_wanted: u16) -> Result<Self, Error> {
         let program = std::env::current_exe().map_err(host("finding this program"))?;
         let program = program.with_file_name("srb-playground");
         let mut command = Command::new(&program);
-        command.args(["--port", "0", "--datapath"]).arg(data).stdin(Stdio::null());
+        command.args(["--port", &port_wanted.to_string(), "--datapath"]).arg(data);
+        command.stdin(Stdio::null());
         crate::vm::die_with_us(&mut command);
         let mut child = command
             .stdout(Stdio::piped())
@@ -44,12 +50,12 @@ impl Server {
         }
     }
 
-    pub(super) fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
     /// The file of a volume.
-    pub(super) fn volume(&self, name: &str) -> PathBuf {
+    pub(crate) fn volume(&self, name: &str) -> PathBuf {
         self.data.join(name)
     }
 }

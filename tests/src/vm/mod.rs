@@ -28,8 +28,10 @@ pub(crate) use qemu::die_with_us;
 
 /// How often a run looks at the clock, at QEMU and at signals.
 const POLL: Duration = Duration::from_millis(20);
-/// How long QEMU may take to power off after the command's end.
+/// How long QEMU may take to power off after the command's end, before it is ended.
 const POWER_OFF: Duration = Duration::from_secs(5);
+/// The same of a guest with systemd, whose stopping is what is looked at.
+const SYSTEMD_POWER_OFF: Duration = Duration::from_secs(400);
 /// A boot takes seconds; also on a host with much else to do it does not take as long as this.
 const BOOT: Duration = Duration::from_secs(180);
 /// How often the VM is booted at most.
@@ -54,8 +56,12 @@ pub struct Options {
     /// The folder that `scripts/image.sh` made: `vmlinuz`, `initrd.img`, `root.img`,
     /// `cmdline`.
     pub image: PathBuf,
-    /// The folder whose files the guest sees below `/srb`; it holds `init`.
+    /// The folder whose files the guest sees below `/srb`; it holds `init`, or `session` for
+    /// a machine with a root disk.
     pub payload: PathBuf,
+    /// A disk that the guest starts from with its own systemd, and writes to. Else it starts from
+    /// the image's with the payload's `init`, and what it writes goes with it.
+    pub root_disk: Option<PathBuf>,
     /// The folder for this run's own files; not on a tmpfs if the scratch disk is large.
     pub runs: PathBuf,
     /// Where the guest kernel's log goes.
@@ -127,6 +133,23 @@ pub fn run(options: &Options) -> Result<i32, Error> {
 /// # Errors
 /// As [`run`].
 pub fn run_until(options: &Options, cut: &dyn Fn() -> bool) -> Result<Option<i32>, Error> {
+    Ok(run_to_the_end(options, cut)?.map(|stopped| stopped.status))
+}
+
+/// How a machine stopped.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopped {
+    /// The command's exit status.
+    pub status: i32,
+    /// How long it took from the command's end until the power was off; none if it was ended.
+    pub power_off: Option<Duration>,
+}
+
+/// As [`run_until`]; says as well how the machine stopped.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_to_the_end(options: &Options, cut: &dyn Fn() -> bool) -> Result<Option<Stopped>, Error> {
     let signals = interrupt::Watch::install()?;
     let dir = RunDir::new(&options.runs)?;
     payload::build(&options.payload, &options.job, &dir.path("payload.img"), &dir)?;
@@ -137,7 +160,7 @@ pub fn run_until(options: &Options, cut: &dyn Fn() -> bool) -> Result<Option<i32
         let result = watch(options, &mut qemu, &dir, &signals, cut);
         qemu.stop();
         match result? {
-            End::Status(status) => return Ok(Some(status)),
+            End::Stopped(stopped) => return Ok(Some(stopped)),
             End::Cut => return Ok(None),
             End::NeverBegan(what) if boots < BOOTS => {
                 eprintln!("srb-vm: {what} before anything of srb ran; booting again");
@@ -151,7 +174,7 @@ pub fn run_until(options: &Options, cut: &dyn Fn() -> bool) -> Result<Option<i32
 /// How a boot ended.
 enum End {
     /// With the command's status.
-    Status(i32),
+    Stopped(Stopped),
     /// As it was wished.
     Cut,
     /// The kernel did this before it got to the init of the run. Under TCG it does so once in a
@@ -176,6 +199,7 @@ fn watch(
 ) -> Result<End, Error> {
     let (began, mut boots, console) = (Instant::now(), true, &options.console);
     let mut reported: Option<(i32, Instant)> = None;
+    let limit = if options.root_disk.is_some() { SYSTEMD_POWER_OFF } else { POWER_OFF };
     loop {
         if let Some(signal) = signals.caught() {
             return Err(Error::Interrupted(signal));
@@ -188,8 +212,9 @@ fn watch(
             reported = status(&dir.path("status")).map(|status| (status, Instant::now()));
         }
         match reported {
-            Some((status, at)) if !alive || at.elapsed() > POWER_OFF => {
-                return Ok(End::Status(status));
+            Some((status, at)) if !alive || at.elapsed() > limit => {
+                let power_off = (!alive).then(|| at.elapsed());
+                return Ok(End::Stopped(Stopped { status, power_off }));
             }
             None if !alive && says(console, "Kernel panic") && !says(console, INIT_RUNS) => {
                 return Ok(End::NeverBegan("the guest's kernel panicked"));

@@ -135,7 +135,10 @@ fn arguments(options: &Options, accel: Accel, dir: &RunDir) -> Vec<OsString> {
     list.0.push(options.image.join("initrd.img").into());
     list.plain(&["-append", &kernel_command_line(options)]);
     // The guest names them in this order: vda, vdb, vdc.
-    list.disk("root", &options.image.join("root.img"), ",readonly=on");
+    match &options.root_disk {
+        Some(disk) => list.disk("root", disk, ",cache=unsafe"),
+        None => list.disk("root", &options.image.join("root.img"), ",readonly=on"),
+    }
     list.disk("payload", &dir.path("payload.img"), ",readonly=on");
     if options.disk_bytes.is_some() {
         list.disk("scratch", &dir.path("scratch.img"), ",cache=unsafe,discard=unmap");
@@ -173,7 +176,8 @@ fn kernel_command_line(options: &Options) -> String {
                   log_buf_len=2M";
     // What the kernel of this image wants besides.
     let own = std::fs::read_to_string(options.image.join("cmdline")).unwrap_or_default();
-    let common = format!("{common} {}", own.trim());
+    let root = if options.root_disk.is_some() { " srb.root=disk" } else { "" };
+    let common = format!("{common}{root} {}", own.trim());
     match &options.job {
         Job::Run(_) => format!("{common} srb.mode=run"),
         Job::Shell => format!("{common} srb.mode=shell{}", window()),

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `srb-boots`: machines that start and stop with srb's packages; `scripts/boots.sh` calls it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use srb_tests::boots::{self, Run};
+
+/// Starts and stops machines that have srb's packages
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    /// The tests with this in their name
+    #[arg(default_value = "")]
+    filter: String,
+
+    /// How often each way of stopping is tried
+    #[arg(long, default_value_t = 1)]
+    rounds: u32,
+
+    /// Where logs go
+    #[arg(long, value_name = "FOLDER", default_value = "target/results")]
+    results: PathBuf,
+
+    /// The folder made by `scripts/image.sh systemd`
+    #[arg(long, env = "SRB_VM_IMAGE")]
+    image: PathBuf,
+
+    /// The folder that the guest sees as /srb
+    #[arg(long, env = "SRB_VM_PAYLOAD")]
+    payload: PathBuf,
+
+    /// The folder for the VMs' own files
+    #[arg(long, env = "SRB_VM_RUNS")]
+    runs: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let Cli { filter, rounds, results, image, payload, runs } = Cli::parse();
+    match boots::run(&Run { image, payload, runs, results, filter, rounds }) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("srb-boots: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! A whole machine, Debian with systemd, in which srb's packages are installed: it starts, its
+//! services meet what can befall them, and it stops.
+//!
+//! Each test starts a machine from a copy of one disk, has it do a step ([`steps`]), and looks how
+//! long it took to power off after that. The server is on the host, so that it can be away while
+//! the machine starts or stops, and its volumes can be looked at afterwards.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::faults::server::Server;
+use crate::vm::{self, host, Accel, Error, Job, Options, Stopped};
+
+pub mod steps;
+
+/// A boot, a step and an end.
+const BOUND: Duration = Duration::from_secs(900);
+/// How long a machine may take to stop that has nothing to wait for; TCG is slow.
+const STOPS: Duration = Duration::from_secs(60);
+
+/// What is to be run.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// The folder made by `scripts/image.sh systemd`.
+    pub image: PathBuf,
+    /// The folder that the guest sees as `/srb`, with the packages in `deb`.
+    pub payload: PathBuf,
+    /// The folder for the VMs' own files.
+    pub runs: PathBuf,
+    /// Where logs go.
+    pub results: PathBuf,
+    /// The tests with this in their name.
+    pub filter: String,
+    /// How often each way of stopping is tried.
+    pub rounds: u32,
+}
+
+/// The machine's disk, and its server.
+struct Site<'a> {
+    run: &'a Run,
+    server: Mutex<Option<Server>>,
+    port: u16,
+    volumes: PathBuf,
+    installed: PathBuf,
+}
+
+type Outcome = Result<String, String>;
+
+/// A name, and what the machine does.
+type Test<'a> = (&'a str, Box<dyn Fn(&Site<'_>, &str) -> Outcome + 'a>);
+
+fn tests() -> Vec<Test<'static>> {
+    let one = |step: &'static [&'static str], server: bool| {
+        move |site: &Site<'_>, name: &str| site.boot(name, step, server, STOPS)
+    };
+    let stop = |kind: &'static str| {
+        move |site: &Site<'_>, name: &str| {
+            let mut figures = String::new();
+            for _ in 0..site.run.rounds {
+                let found = site.stop(name, kind)?;
+                // Writing to a string does not fail.
+                let _ = write!(figures, "{found}; ");
+            }
+            Ok(figures)
+        }
+    };
+    vec![
+        ("boots::a_mount_of_fstab_comes_back_by_itself", Box::new(one(&["look"], true))),
+        ("boots::services_survive_what_befalls_the_agent", Box::new(one(&["services"], true))),
+        ("boots::purging_leaves_nothing", Box::new(one(&["purge"], true))),
+        (
+            "boots::without_its_server_the_machine_starts",
+            Box::new(|site, name| {
+                site.boot(name, &["no-server", &site.port.to_string()], false, STOPS)
+            }),
+        ),
+        ("boots::the_power_goes_off_soon", Box::new(stop("well"))),
+        ("boots::the_power_goes_off_though_the_server_is_away", Box::new(stop("server"))),
+        ("boots::the_power_goes_off_though_requests_are_stuck", Box::new(stop("stuck"))),
+        ("boots::the_power_goes_off_though_the_agent_is_dead", Box::new(stop("agent"))),
+    ]
+}
+
+/// Installs the packages, and runs the tests; returns whether all passed.
+///
+/// # Errors
+/// When the results cannot be written or the server not be started.
+pub fn run(run: &Run) -> Result<bool, Error> {
+    fs::create_dir_all(&run.results).map_err(host("making the folder of results"))?;
+    fs::create_dir_all(&run.runs).map_err(host("making the folder of the runs"))?;
+    let volumes = run.runs.join(format!("volumes-{}", std::process::id()));
+    let server = Server::start(&volumes)?;
+    let site = Site {
+        run,
+        port: server.port(),
+        server: Mutex::new(Some(server)),
+        volumes,
+        installed: run.runs.join(format!("installed-{}.img", std::process::id())),
+    };
+    let (mut passed, mut failed) = (0, 0);
+    let mut count = |name: &str, outcome: &Outcome| match outcome {
+        Ok(figures) => {
+            passed += 1;
+            println!("test {name} ... ok ({figures})");
+        }
+        Err(why) => {
+            failed += 1;
+            println!("test {name} ... FAILED\n{why}");
+        }
+    };
+    let installed = site.install();
+    count("boots::packages_install_and_attach_a_volume", &installed);
+    if installed.is_ok() {
+        for (name, test) in tests().iter().filter(|(name, _)| name.contains(&run.filter)) {
+            count(name, &test(&site, name));
+        }
+    }
+    let word = if failed == 0 { "ok" } else { "FAILED" };
+    println!("test result: {word}. {passed} passed; {failed} failed");
+    Ok(failed == 0)
+}
+
+impl Site<'_> {
+    fn server(&self) -> MutexGuard<'_, Option<Server>> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the server run, or not.
+    fn serve(&self, wanted: bool) -> Result<(), String> {
+        let mut server = self.server();
+        if !wanted {
+            *server = None;
+        } else if server.is_none() {
+            let again = Server::serve(&self.volumes, self.port);
+            *server = Some(again.map_err(|error| error.to_string())?);
+        }
+        Ok(())
+    }
+
+    fn install(&self) -> Outcome {
+        copy(&self.run.image.join("root.img"), &self.installed)?;
+        let port = self.port.to_string();
+        let stopped = self.machine("install", &["install", &port], &self.installed)?;
+        power_off(stopped, STOPS)
+    }
+
+    /// Starts a machine from a copy of the disk, and does a step; its power must be off within
+    /// `bound` after that.
+    fn boot(&self, name: &str, step: &[&str], server: bool, bound: Duration) -> Outcome {
+        self.serve(server)?;
+        let disk = self.run.runs.join(format!("boots-{}.img", std::process::id()));
+        copy(&self.installed, &disk)?;
+        let stopped = self.machine(name, step, &disk);
+        // Nothing is lost if it stays.
+        let _ = fs::remove_file(&disk);
+        let figures = fs::read_to_string(self.log(name)).unwrap_or_default();
+        let figures = figures.lines().filter_map(|line| line.strip_prefix(steps::FIGURE));
+        let figures: Vec<&str> = figures.collect();
+        Ok(format!("{}, {}", figures.join(", "), power_off(stopped?, bound)?))
+    }
+
+    /// Stops a machine to which something has happened; the file system is clean afterwards where
+    /// that was possible.
+    fn stop(&self, name: &str, kind: &str) -> Outcome {
+        let pulled_out = Duration::from_secs(steps::SHUTDOWN_SECS);
+        let bound = if kind == "well" { STOPS } else { STOPS.saturating_add(pulled_out) };
+        let figures = self.boot(name, &["stop", kind, &self.port.to_string()], true, bound)?;
+        self.serve(true)?;
+        let server = self.server();
+        let volume = server.as_ref().map(|server| server.volume("vol1")).unwrap_or_default();
+        let check = if kind == "well" { "-fn" } else { "-fy" };
+        let output = Command::new("e2fsck").arg(check).arg(&volume).output();
+        let output = output.map_err(|error| format!("e2fsck: {error}"))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let (clean, mended) = (output.status.code() == Some(0), output.status.code() < Some(4));
+        if clean || (kind != "well" && mended) {
+            Ok(figures)
+        } else {
+            Err(format!("the file system is not clean afterwards: {text}"))
+        }
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.run.results.join(format!("{}.log", name.replace("::", "-")))
+    }
+
+    /// Runs the machine; does what the step wants of the server.
+    fn machine(
+        &self,
+        name: &str,
+        step: &[&str],
+        disk: &std::path::Path,
+    ) -> Result<Stopped, String> {
+        let log = self.log(name);
+        let command = ["/srb/bin/srb-guest-tests", steps::WORD];
+        let command = command.iter().chain(step).map(ToString::to_string);
+        let options = Options {
+            image: self.run.image.clone(),
+            payload: self.run.payload.clone(),
+            root_disk: Some(disk.to_owned()),
+            runs: self.run.runs.clone(),
+            console: log.with_extension("console"),
+            memory_mib: 1024,
+            cpus: 2,
+            accel: Accel::Auto,
+            disk_bytes: None,
+            timeout: Some(BOUND),
+            network: true,
+            copy_output: Some(log.clone()),
+            job: Job::Run(command.collect()),
+        };
+        let heed = || {
+            let said = fs::read_to_string(&log).unwrap_or_default();
+            let order = said
+                .lines()
+                .rev()
+                .find(|line| [steps::END_SERVER, steps::START_SERVER].contains(line));
+            if let Some(order) = order {
+                // If it cannot be started, the guest says what it misses.
+                let _ = self.serve(order == steps::START_SERVER);
+            }
+            false
+        };
+        // What the last run said is none of this one's.
+        let _ = fs::remove_file(&log);
+        let stopped = vm::run_to_the_end(&options, &heed).map_err(|error| error.to_string())?;
+        let stopped = stopped.ok_or("the machine was cut off")?;
+        if stopped.status == 0 {
+            return Ok(stopped);
+        }
+        let said = fs::read_to_string(&log).unwrap_or_default();
+        Err(format!("{}: exit status {}\n{said}", step.join(" "), stopped.status))
+    }
+}
+
+impl Drop for Site<'_> {
+    fn drop(&mut self) {
+        *self.server() = None;
+        // Nobody needs them; the next run has its own.
+        let _ = fs::remove_file(&self.installed);
+        let _ = fs::remove_dir_all(&self.volumes);
+    }
+}
+
+/// How long it took, if not too long.
+fn power_off(stopped: Stopped, bound: Duration) -> Outcome {
+    match stopped.power_off {
+        Some(took) if took <= bound => Ok(format!("off after {:.1} s", took.as_secs_f64())),
+        Some(took) => Err(format!("the power went off after {took:?}, more than {bound:?}")),
+        None => Err("the power did not go off".to_owned()),
+    }
+}
+
+/// Copies a disk, its holes as holes.
+fn copy(from: &std::path::Path, to: &std::path::Path) -> Result<(), String> {
+    let status = Command::new("cp")
+        .args(["--reflink=auto", "--sparse=always", "--"])
+        .args([from, to])
+        .status()
+        .map_err(|error| format!("cp: {error}"))?;
+    status.success().then_some(()).ok_or_else(|| format!("cannot copy {}", from.display()))
+}
