@@ -9,7 +9,7 @@
 # What is tried out by hand badly, as it decides only when something goes wrong.
 EXAMINED=(
     'proto/src/**/*.rs'
-    agent/src/{errors,polling}.rs
+    agent/src/{base/errors,kernel/polling}.rs
     agent/src/http/{body,head}.rs
     agent/src/paths/{backoff,fitness,health,limits,list,state}.rs
     agent/src/volume/{heritage,landing,limit,settling,unsettled}.rs

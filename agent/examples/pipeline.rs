@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use futures_util::FutureExt;
-use srb_agent::settings::Settings;
-use srb_agent::tuning::RestConfig;
+use srb_agent::base::settings::Settings;
+use srb_agent::base::tuning::RestConfig;
+use srb_agent::base::window::Window;
 use srb_agent::volume::{Pipeline, Repository};
-use srb_agent::window::Window;
 use srb_proto::command::RepositoryUrl;
 use tokio::task::{unconstrained, LocalSet};
 

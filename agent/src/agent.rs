@@ -16,18 +16,22 @@ use nix::errno::Errno;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use crate::clock::Clock;
-use crate::config::Config;
-use crate::control::{StatusSocket, View};
-use crate::control_channel::{ControlWorker, Office};
-use crate::device::Devices;
-use crate::failures::Failures;
-use crate::logging::Log;
-use crate::notify::{keep_alive, notify, READY, STOPPING};
+use crate::base::clock::Clock;
+use crate::base::failures::Failures;
+use crate::kernel::bell::Port;
+use crate::kernel::control_channel::ControlWorker;
+use crate::kernel::devices::Devices;
+use crate::kernel::ended::{BeginError, Ended};
+use crate::kernel::office::Office;
+use crate::kernel::session::Begun;
+use crate::kernel::worker::{self, Order, Shared};
 use crate::parting;
-use crate::session::{BeginError, Begun, Ended, Port};
+use crate::process::config::Config;
+use crate::process::logging::Log;
+use crate::process::notify::{keep_alive, notify, READY, STOPPING};
+use crate::status::socket::StatusSocket;
+use crate::status::view::View;
 use crate::volume::{Prober, Repository, Volumes};
-use crate::worker::{self, Order, Shared};
 
 /// For what was begun on volumes and cannot be left half done, at the end.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);

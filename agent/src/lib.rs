@@ -2,11 +2,17 @@
 //! The agent of srb: takes requests from the kernel module's rings and carries them out on a REST
 //! repository.
 //!
-//! The ring half, in the order in which a request passes: [`session`] and [`mapping`] (the module's
-//! memory), [`worker`] (a thread for each queue), [`queue`] (submissions and completions of one
-//! device). Then the REST half: [`volume`], [`paths`], `http`. Beside the path:
-//! [`control_channel`] and [`device`] (what the module asks beside data), [`control`] (the status
-//! socket), [`agent`] (how all of it starts and ends), [`standby`] (how it waits for its turn).
+//! Layers, each a folder that imports from those below it alone (`cargo xtask layers`):
+//!
+//! - [`agent`], [`standby`], [`parting`]: how an agent starts, waits for its turn, and ends; the
+//!   one place where the layers are wired. Above them, for tests, `sim`: the simulated module.
+//! - [`status`]: what others may know.
+//! - [`kernel`]: the module's other half, a thread for each queue.
+//! - [`volume`]: what becomes of a request before it goes to a store.
+//! - `store`: where volumes live.
+//! - [`paths`]: the URLs of one repository, and a request's way through them.
+//! - `http`: HTTP/1.1 on a connection.
+//! - [`process`]: memory, log, rights, configuration. [`base`]: what all speak of.
 
 #![cfg_attr(
     not(test),
@@ -18,36 +24,15 @@
 )]
 
 pub mod agent;
-mod chance;
-pub mod clock;
-pub mod config;
-pub mod control;
-pub mod control_channel;
-pub mod counters;
-pub mod device;
-pub mod errors;
-pub mod exposition;
-pub mod failures;
+pub mod base;
 mod http;
-pub mod inflight;
-pub mod logging;
-pub mod mapping;
-pub mod memory;
-pub mod notify;
+pub mod kernel;
 pub mod parting;
 pub mod paths;
-mod polling;
-pub mod queue;
-mod requests;
-pub mod rights;
-pub mod session;
-pub mod settings;
+pub mod process;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod standby;
+pub mod status;
 mod store;
-pub mod tags;
-pub mod tuning;
 pub mod volume;
-pub mod window;
-pub mod worker;

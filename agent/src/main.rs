@@ -12,11 +12,15 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use srb_agent::agent::{self, AgentError};
-use srb_agent::config::{Arguments, Config};
-use srb_agent::logging::Log;
-use srb_agent::notify::notify;
-use srb_agent::session::{BeginError, Entrance, Entry, KernelDevice, Session, Standby};
-use srb_agent::{memory, rights, standby, worker};
+use srb_agent::kernel::control_device::KernelDevice;
+use srb_agent::kernel::ended::BeginError;
+use srb_agent::kernel::session::{Entrance, Entry, Session, Standby};
+use srb_agent::kernel::worker;
+use srb_agent::process::config::{Arguments, Config};
+use srb_agent::process::logging::Log;
+use srb_agent::process::notify::notify;
+use srb_agent::process::{memory, rights};
+use srb_agent::standby;
 use tokio::signal::unix::{signal, SignalKind};
 use tokio::task::LocalSet;
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use srb_proto::descriptor::Op;
 
-use crate::queue::Device;
+use crate::kernel::device::Device;
 
 /// A device that stays behind.
 #[derive(Debug, Default)]

@@ -45,7 +45,7 @@ use self::lane::{Lane, Link};
 pub use self::lane::{Reply, Request};
 pub use self::running::RunningAgent;
 use self::session::{SimSession, Wakeup};
-use crate::session::{ControlDevice, ControlFile};
+use crate::kernel::control_device::{ControlDevice, ControlFile};
 
 /// For an agent to answer in tests.
 const PATIENCE: Duration = Duration::from_secs(20);

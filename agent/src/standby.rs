@@ -19,12 +19,13 @@ use std::time::{Duration, Instant};
 use tokio::time::{interval, sleep, MissedTickBehavior};
 
 use crate::agent::{self, AgentError, Prepared};
-use crate::config::Config;
-use crate::logging::Log;
-use crate::memory;
-use crate::notify::{keep_alive, notify, READY, STOPPING};
-use crate::session::{BeginError, Begun, Entrance, Entry, Standby};
-use crate::settings::Settings;
+use crate::base::settings::Settings;
+use crate::kernel::ended::BeginError;
+use crate::kernel::session::{Begun, Entrance, Entry, Standby};
+use crate::process::config::Config;
+use crate::process::logging::Log;
+use crate::process::memory;
+use crate::process::notify::{keep_alive, notify, READY, STOPPING};
 use crate::volume::Repository;
 
 /// Memory that each thread has ready.

@@ -14,8 +14,8 @@ use nix::libc;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rest_support::*;
-use srb_agent::settings::Settings;
-use srb_agent::tuning::RestConfig;
+use srb_agent::base::settings::Settings;
+use srb_agent::base::tuning::RestConfig;
 use srb_agent::volume::{Repository, Volumes};
 use srb_playground::{Config, Playground};
 

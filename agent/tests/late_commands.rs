@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use nix::libc;
 use rest_support::*;
-use srb_agent::settings::Settings;
-use srb_agent::tuning::RestConfig;
+use srb_agent::base::settings::Settings;
+use srb_agent::base::tuning::RestConfig;
 use srb_agent::volume::{Repository, Volumes};
 use tokio::time::sleep;
 

@@ -6,7 +6,7 @@ use std::fs;
 
 use nix::libc;
 use nix::sys::resource::{getrlimit, Resource};
-use srb_agent::memory;
+use srb_agent::process::memory;
 
 /// Of `<linux/prctl.h>`; libc has it for Android alone.
 const PR_GET_IO_FLUSHER: i32 = 58;

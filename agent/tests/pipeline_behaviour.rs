@@ -12,10 +12,10 @@ use futures_util::future::join_all;
 use futures_util::FutureExt;
 use nix::libc;
 use rest_support::*;
+use srb_agent::base::settings::Settings;
+use srb_agent::base::window::Window;
 use srb_agent::paths::UrlState;
-use srb_agent::settings::Settings;
 use srb_agent::volume::{Pipeline, Repository};
-use srb_agent::window::Window;
 use srb_playground::{Config, Playground};
 use tokio::time::{sleep, timeout};
 
@@ -403,7 +403,7 @@ async fn servers_that_fail_the_probe() {
 #[tokio::test]
 async fn idle_connections_are_closed_on_demand() {
     let server = Scripted::start(|_, asked| ok(asked)).await;
-    let config = srb_agent::tuning::RestConfig {
+    let config = srb_agent::base::tuning::RestConfig {
         probe: false,
         idle_timeout: Duration::from_millis(30),
         ..Default::default()

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use nix::libc;
 use rest_support::*;
-use srb_agent::errors::{ErrorKind, RequestError};
-use srb_agent::settings::Settings;
+use srb_agent::base::errors::{ErrorKind, RequestError};
+use srb_agent::base::settings::Settings;
+use srb_agent::base::window::Window;
 use srb_agent::volume::{Pipeline, Volumes};
-use srb_agent::window::Window;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const BYTES: &[u8; 16] = b"0123456789abcdef";

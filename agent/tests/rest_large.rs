@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use nix::libc;
 use rest_support::*;
-use srb_agent::errors::{ErrorKind, RequestError};
-use srb_agent::settings::Settings;
+use srb_agent::base::errors::{ErrorKind, RequestError};
+use srb_agent::base::settings::Settings;
+use srb_agent::base::window::Window;
 use srb_agent::volume::Pipeline;
-use srb_agent::window::Window;
 
 const LEN: usize = 256 << 10;
 const SPARE: usize = 16;

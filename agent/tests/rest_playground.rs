@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use nix::libc;
 use rest_support::*;
+use srb_agent::base::settings::Settings;
+use srb_agent::base::window::Window;
 use srb_agent::paths::{UrlNews, UrlState};
-use srb_agent::settings::Settings;
 use srb_agent::volume::{Pipeline, Prober, Repository, Volumes};
-use srb_agent::window::Window;
 use srb_playground::{Config, Playground};
 
 const MIB: u64 = 1 << 20;

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use nix::libc;
 use rest_support::*;
-use srb_agent::settings::Settings;
-use srb_agent::tuning::{ReadChoice, RestConfig};
+use srb_agent::base::settings::Settings;
+use srb_agent::base::tuning::{ReadChoice, RestConfig};
+use srb_agent::base::window::Window;
 use srb_agent::volume::{Pipeline, Repository};
-use srb_agent::window::Window;
 
 fn ok(asked: &Asked) -> Vec<Do> {
     match asked.line.starts_with("GET") {

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use nix::libc;
 use nix::sys::resource::{getrlimit, setrlimit, Resource};
 use rest_support::*;
-use srb_agent::errors::ErrorKind;
+use srb_agent::base::errors::ErrorKind;
+use srb_agent::base::settings::Settings;
+use srb_agent::base::window::Window;
 use srb_agent::paths::UrlState;
-use srb_agent::settings::Settings;
 use srb_agent::volume::Pipeline;
-use srb_agent::window::Window;
 use tokio::time::sleep;
 
 #[tokio::test]

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use nix::libc::{ECONNREFUSED, EDESTADDRREQ, EEXIST, EINTR, EIO, ENODEV, ENOENT};
 use proptest::prelude::*;
 use srb_agent::agent::AgentError;
-use srb_agent::session::{BeginError, Ended, Entry, Session};
+use srb_agent::kernel::ended::{BeginError, Ended};
+use srb_agent::kernel::session::{Entry, Session};
 use srb_agent::sim::{wait, Request, RunningAgent, SimModule};
 use srb_playground::Playground;
 use srb_proto::control::Listing;
@@ -518,7 +519,7 @@ fn a_knock_before_the_sleep_prevents_it() {
     let (awake, is_awake) = mpsc::channel();
     thread::spawn(move || {
         let mut begun = Session::begin(&SimModule::new(1), Entry::IfFree).expect("a session");
-        let runtime = srb_agent::worker::runtime().expect("a runtime");
+        let runtime = srb_agent::kernel::worker::runtime().expect("a runtime");
         runtime.block_on(async {
             let bell = begun.data.remove(0).watch().expect("watched");
             for _ in 0..3 {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::libc;
 use rest_support::*;
-use srb_agent::settings::Settings;
+use srb_agent::base::settings::Settings;
 use srb_agent::volume::Volumes;
 use tokio::time::{sleep, timeout};
 

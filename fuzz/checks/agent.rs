@@ -7,11 +7,11 @@ use std::fs;
 use std::rc::Rc;
 use std::time::Duration;
 
-use srb_agent::config::{Arguments, Config};
-use srb_agent::settings::Settings;
-use srb_agent::tuning::RestConfig;
+use srb_agent::base::settings::Settings;
+use srb_agent::base::tuning::RestConfig;
+use srb_agent::base::window::Window;
+use srb_agent::process::config::{Arguments, Config};
 use srb_agent::volume::{Pipeline, Repository, Volumes};
-use srb_agent::window::Window;
 use srb_proto::command::{self, RepositoryUrl};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;

@@ -22,7 +22,7 @@ struct Program {
 
 fn programs() -> [Program; 3] {
     [
-        Program { command: srb_agent::config::Arguments::command(), section: "8" },
+        Program { command: srb_agent::process::config::Arguments::command(), section: "8" },
         Program { command: srbctl::Cli::command(), section: "1" },
         Program { command: srb_playground::command_line::Options::command(), section: "1" },
     ]

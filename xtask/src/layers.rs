@@ -24,7 +24,23 @@ struct Tree {
 }
 
 const TREES: [Tree; 7] = [
-    Tree { folder: "agent/src", layers: &[] },
+    Tree {
+        folder: "agent/src",
+        layers: &[
+            &["main", "lib"],
+            &["sim"],
+            // The one place where the layers are wired.
+            &["standby", "agent", "parting"],
+            &["status"],
+            &["kernel"],
+            &["volume"],
+            &["store"],
+            &["paths"],
+            &["http"],
+            &["process"],
+            &["base"],
+        ],
+    },
     Tree { folder: "proto/src", layers: &[] },
     Tree { folder: "status/src", layers: &[] },
     Tree { folder: "srbctl/src", layers: &[] },
@@ -173,6 +189,26 @@ mod tests {
                 "ffi::mm imports memory, which lies above it",
                 "pressure imports registry, which lies above it"
             ]
+        );
+    }
+
+    #[test]
+    fn one_import_upwards_closes_a_circle_in_the_agent() {
+        let tree = TREES.iter().find(|tree| tree.folder == "agent/src").expect("it is there");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(tree.folder);
+        let mut imports = imports::read(&folder).expect("readable");
+        assert!(imports.len() > 70, "its files were found");
+        imports.get_mut("http::pool").expect("a file").insert("paths::attempt".to_owned());
+        imports.get_mut("kernel::queue").expect("a file").insert("kernel::worker".to_owned());
+        let circles = circles(&imports);
+        for (one, other) in [("http::pool", "paths::attempt"), ("kernel::queue", "kernel::worker")]
+        {
+            let both = |it: &String| it.contains(one) && it.contains(other);
+            assert!(circles.iter().any(both), "{one}, {other}: {circles:?}");
+        }
+        assert_eq!(
+            climbs(&imports, tree.layers),
+            ["http::pool imports paths::attempt, which lies above it"]
         );
     }
 

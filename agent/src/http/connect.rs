@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use super::lookup::{Lookup, MAX_ADDRESSES};
 use super::stream::Stream;
-use crate::errors::{ErrorKind, Failure};
+use crate::base::errors::{ErrorKind, Failure};
 
 /// "Connection Attempt Delay" of RFC 8305.
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);

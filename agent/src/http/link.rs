@@ -27,8 +27,8 @@ use super::buffer::{Buffer, USUAL_BYTES};
 use super::head::{self, Head};
 use super::sink::Sink;
 use super::stream::Stream;
-use crate::errors::{ErrorKind, Failure};
-use crate::window::Io;
+use crate::base::errors::{ErrorKind, Failure};
+use crate::base::window::Io;
 
 /// Bounds the head of an answer.
 const MAX_HEAD_BYTES: usize = 512 << 10;

@@ -19,8 +19,8 @@
 //! That of a `Lookup`, for a copy; nothing is awaited under it.
 //!
 //! # Errors
-//! [`crate::errors::Failure`], with a kind that says whether the server may have had the request.
-//! Whether a connection had ended before anything was sent is told apart ([`link::Lost`]).
+//! [`crate::base::errors::Failure`], with a kind that says whether the server may have had the
+//! request. Whether a connection had ended before anything was sent is told apart ([`link::Lost`]).
 
 pub(crate) mod alarm;
 pub(crate) mod body;

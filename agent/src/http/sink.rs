@@ -10,7 +10,7 @@ use std::task::Poll;
 
 use tokio::io::ReadBuf;
 
-use crate::window::Io;
+use crate::base::window::Io;
 
 /// The place.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use super::list::Paths;
 use super::path::Path;
 use super::request::Request;
 use super::url::Url;
-use crate::errors::{Blame, ErrorKind, Failure};
+use crate::base::errors::{Blame, ErrorKind, Failure};
 use crate::http::connect;
 use crate::http::link::{Lost, Rest};
 use crate::http::pool::Connection;

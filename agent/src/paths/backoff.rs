@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::chance;
+use crate::base::chance;
 
 /// Bound of the first wait.
 const FIRST: Duration = Duration::from_millis(50);

@@ -24,9 +24,9 @@ use super::request::{TryObserver, Watch};
 use super::state::{Route, State};
 use super::tries::Tries;
 use super::url::Url;
-use crate::errors::{ErrorKind, Failure, RequestError};
-use crate::settings::Settings;
-use crate::tuning::ReadChoice;
+use crate::base::errors::{ErrorKind, Failure, RequestError};
+use crate::base::settings::Settings;
+use crate::base::tuning::ReadChoice;
 
 /// One thread's connections to the repository.
 pub(crate) struct Client {

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 
 use tokio::sync::Mutex;
 
-use crate::errors::Failure;
+use crate::base::errors::Failure;
 
 /// Fit, or why not.
 pub(crate) type Verdict = Result<(), String>;
@@ -77,7 +77,7 @@ impl Fitness {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::errors::ErrorKind;
+    use crate::base::errors::ErrorKind;
     use std::cell::Cell;
     use tokio::task::yield_now;
 

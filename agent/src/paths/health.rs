@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicU8, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::chance;
-use crate::errors::Blame;
+use crate::base::chance;
+use crate::base::errors::Blame;
 
 /// Failures in a row, each of which may be an accident, that make a URL down.
 const FAILURES_TO_DOWN: u32 = 3;

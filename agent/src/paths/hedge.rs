@@ -21,7 +21,7 @@ use super::path::Path;
 use super::reading::{Candidate, EXPLORING_PATIENCE};
 use super::request::{Request, TryObserver};
 use super::tries::Tries;
-use crate::errors::Failure;
+use crate::base::errors::Failure;
 
 /// What is under way when a second request goes out.
 struct Slow<'a, F> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::settings::Settings;
+use crate::base::settings::Settings;
 
 /// What one round of the tries may take beyond its time-outs; as the module counts.
 const SLACK: Duration = Duration::from_secs(2);

@@ -12,9 +12,9 @@ use tokio::time::Instant;
 
 use super::state::{Route, State};
 use super::url::{Url, UrlStatus};
-use crate::errors::ErrorKind;
-use crate::settings::Settings;
-use crate::tuning::RestConfig;
+use crate::base::errors::ErrorKind;
+use crate::base::settings::Settings;
+use crate::base::tuning::RestConfig;
 
 /// What the module is to know of the URLs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,9 +20,9 @@
 //! last one alone is held while a server is waited for.
 //!
 //! # Errors
-//! A try ends in a [`crate::errors::Failure`]; `ErrorKind::rule` says whether another one follows.
-//! A request fails when no URL is left to try: each has failed it `nb_req_retries + 1` times, or
-//! refused it for good; or when the time for all tries is over, which bounds every wait.
+//! A try ends in a [`crate::base::errors::Failure`]; `ErrorKind::rule` says whether another one
+//! follows. A request fails when no URL is left to try: each has failed it `nb_req_retries + 1`
+//! times, or refused it for good; or when the time for all tries is over, which bounds every wait.
 
 mod attempt;
 mod backoff;

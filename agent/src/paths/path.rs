@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use super::url::Url;
+use crate::base::tuning::RestConfig;
 use crate::http::pool::Pool;
-use crate::tuning::RestConfig;
 
 /// A URL and connections to it.
 pub(crate) struct Path {

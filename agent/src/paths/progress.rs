@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use crate::errors::ErrorKind;
+use crate::base::errors::ErrorKind;
 
 /// Bits of `at` that hold the place.
 const PLACE_BITS: u32 = 16;

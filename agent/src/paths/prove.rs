@@ -9,7 +9,7 @@ use super::fitness::Verdict;
 use super::limits::Limits;
 use super::path::Path;
 use super::request::Request;
-use crate::errors::Failure;
+use crate::base::errors::Failure;
 
 /// Requests of a store that asks a server for proof.
 pub(crate) trait Prove: Request {

@@ -8,11 +8,11 @@
 use std::fmt;
 
 use super::progress::Progress;
-use crate::errors::Failure;
+use crate::base::errors::Failure;
+use crate::base::window::Io;
 use crate::http::head::Head;
 use crate::http::link::{Link, Rest};
 use crate::http::target::Target;
-use crate::window::Io;
 
 /// What one HTTP request does. To repeat it must be harmless by itself.
 pub(crate) trait Request: fmt::Display {

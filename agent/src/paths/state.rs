@@ -9,7 +9,7 @@ use std::sync::Arc;
 use srb_proto::command::{Kind, RepositoryUrl};
 
 use super::url::Url;
-use crate::settings::Settings;
+use crate::base::settings::Settings;
 
 fn bit(place: usize) -> u32 {
     u32::try_from(place).ok().and_then(|place| 1u32.checked_shl(place)).unwrap_or(0)

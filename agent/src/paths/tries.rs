@@ -12,8 +12,8 @@ use super::backoff;
 use super::request::{Request, TryObserver, Watch};
 use super::state::Route;
 use super::url::Url;
-use crate::errors::{ErrorKind, Failure, RequestError, UrlAnswer};
-use crate::settings::Settings;
+use crate::base::errors::{ErrorKind, Failure, RequestError, UrlAnswer};
+use crate::base::settings::Settings;
 
 /// What became of the tries of a request so far.
 pub(super) struct Tries<'a, R, O> {

@@ -12,8 +12,8 @@ use srb_proto::layout::{Mapping, DATA, MAGIC};
 
 use super::session::{SimSession, Wakeup};
 use super::{lock, SimModule};
-use crate::mapping::Mapped;
-use crate::session::ControlFile;
+use crate::kernel::control_device::ControlFile;
+use crate::kernel::mapping::Mapped;
 
 /// What a file has become.
 enum Role {

@@ -15,7 +15,7 @@ use srb_proto::ring::{Consumer, Producer};
 
 use super::lock;
 use super::session::{Memory, SimSession};
-use crate::mapping::{Channel, Mapped};
+use crate::kernel::mapping::{Channel, Mapped};
 
 /// The answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]

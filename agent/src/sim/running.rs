@@ -11,11 +11,12 @@ use tokio::task::LocalSet;
 
 use super::{SimModule, PATIENCE};
 use crate::agent::{self, AgentError};
-use crate::config::Config;
-use crate::logging::Log;
-use crate::session::{Entrance, Entry, Session, Standby};
-use crate::tuning::RestConfig;
-use crate::{standby, worker};
+use crate::base::tuning::RestConfig;
+use crate::kernel::session::{Entrance, Entry, Session, Standby};
+use crate::kernel::worker;
+use crate::process::config::Config;
+use crate::process::logging::Log;
+use crate::standby;
 
 /// An agent that serves a simulated module until it is stopped, cut off or dropped.
 pub struct RunningAgent {

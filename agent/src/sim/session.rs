@@ -14,7 +14,7 @@ use nix::unistd::{pipe2, read, write};
 use srb_proto::layout::{Mapping, CONTROL_WORKER};
 
 use super::lock;
-use crate::mapping::{Doorbell, Mapped};
+use crate::kernel::mapping::{Doorbell, Mapped};
 
 /// Memory that two sides map.
 pub(super) struct Memory {

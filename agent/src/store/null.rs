@@ -7,8 +7,8 @@
 
 use std::fmt;
 
-use crate::errors::{ErrorKind, RequestError};
-use crate::window::Window;
+use crate::base::errors::{ErrorKind, RequestError};
+use crate::base::window::Window;
 
 /// Zeros, whatever the window held before; `false` if it is too small.
 pub(crate) fn read(window: &Window, len: usize) -> bool {

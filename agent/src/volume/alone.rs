@@ -15,7 +15,7 @@ use tokio::sync::MutexGuard;
 
 use super::unsettled::Asker;
 use super::{size_of, Landing, Volume};
-use crate::errors::RequestError;
+use crate::base::errors::RequestError;
 use crate::paths::{Client, TryObserver, Watch};
 use crate::store::cdmi::{Operation, Reply};
 

@@ -39,7 +39,7 @@ use tokio_util::task::TaskTracker;
 
 use super::doubts::{Doubt, Doubts};
 use super::{Alone, Volume};
-use crate::errors::{ErrorKind, RequestError};
+use crate::base::errors::{ErrorKind, RequestError};
 use crate::paths::Client;
 use crate::store::cdmi::Operation;
 

@@ -103,7 +103,7 @@ impl Drop for Landing<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tuning::RestConfig;
+    use crate::base::tuning::RestConfig;
     use crate::volume::Repository;
     use std::time::Duration;
     use tokio::time::Instant;

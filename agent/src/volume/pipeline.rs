@@ -15,11 +15,11 @@ use std::task::Poll;
 use tokio::time::timeout;
 
 use super::{Asker, Direction, Landing, Permit, Repository, Volume};
-use crate::errors::{ErrorKind, RequestError};
+use crate::base::errors::{ErrorKind, RequestError};
+use crate::base::window::{Io, Window};
 use crate::paths::{budget, Client, Progress, Route, TryObserver, Watch};
 use crate::store::cdmi::Operation;
 use crate::store::null;
-use crate::window::{Io, Window};
 
 /// A worker's way to the repository, with connections of its own.
 #[derive(Debug)]

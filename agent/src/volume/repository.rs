@@ -13,9 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 use super::{Heritage, Volume, WeakVolume};
+use crate::base::settings::Settings;
+use crate::base::tuning::RestConfig;
 use crate::paths::{Paths, UrlNews, UrlStatus};
-use crate::settings::Settings;
-use crate::tuning::RestConfig;
 
 /// The repository.
 #[derive(Debug)]
@@ -111,6 +111,6 @@ mod tests {
         fn shared<T: Send + Sync + 'static>() {}
         shared::<Repository>();
         shared::<Volume>();
-        shared::<crate::errors::RequestError>();
+        shared::<crate::base::errors::RequestError>();
     }
 }

@@ -7,8 +7,8 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use srb_agent::settings::Settings;
-use srb_agent::tuning::RestConfig;
+use srb_agent::base::settings::Settings;
+use srb_agent::base::tuning::RestConfig;
 use srb_agent::volume::Repository;
 use srb_proto::command::RepositoryUrl;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -2,11 +2,11 @@
 //! A connection in memory, whose other end is in the test's hand.
 
 use super::*;
+use crate::base::window::Window;
 use crate::http::target::Target;
 use crate::paths::Request;
 use crate::store::cdmi::Operation;
 use crate::store::Subject;
-use crate::window::Window;
 use futures_util::future::join;
 use futures_util::FutureExt;
 use proptest::prelude::*;

@@ -11,11 +11,11 @@ use hyper::StatusCode;
 
 use super::listing;
 use super::operation::Operation;
-use crate::errors::{ErrorKind, Failure};
+use crate::base::errors::{ErrorKind, Failure};
+use crate::base::window::Io;
 use crate::http::head::{Head, Range};
 use crate::http::link::{Link, Rest, Spoilt};
 use crate::http::sink::Sink;
-use crate::window::Io;
 
 /// A listing of some million names.
 const MAX_LISTING_BYTES: usize = 64 << 20;
@@ -178,9 +178,9 @@ fn nonsense(what: String) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::window::Window;
     use crate::http::body::Body;
     use crate::store::Subject;
-    use crate::window::Window;
     use nix::libc;
 
     fn on(status: u16, operation: &Operation<'_>) -> Result<(), ErrorKind> {

@@ -7,7 +7,7 @@
 //!
 //! # Errors
 //! The table of statuses is `answer`'s; what is no answer to what was asked is
-//! [`crate::errors::ErrorKind::Protocol`].
+//! [`crate::base::errors::ErrorKind::Protocol`].
 
 mod answer;
 mod listing;

@@ -6,10 +6,10 @@
 
 use std::fmt;
 
+use crate::base::window::Io;
 use crate::http::digits::put_number;
 use crate::http::target::Target;
 use crate::store::Subject;
-use crate::window::Io;
 
 /// An operation that one request carries out. Repeating any of them is harmless by itself.
 #[derive(Clone, Copy, Debug)]
@@ -116,7 +116,7 @@ impl fmt::Display for Operation<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::window::Window;
+    use crate::base::window::Window;
 
     #[test]
     fn each_operation_has_its_head() {

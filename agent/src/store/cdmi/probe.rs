@@ -12,11 +12,11 @@ use tokio::time::Instant;
 
 use super::answer::Reply;
 use super::operation::Operation;
-use crate::errors::{ErrorKind, Failure};
+use crate::base::errors::{ErrorKind, Failure};
+use crate::base::window::{Io, Window};
 use crate::paths::limits::Limits;
 use crate::paths::{Attempts, Path, Prove, Verdict};
 use crate::store::Subject;
-use crate::window::{Io, Window};
 
 /// Begins the name of every scratch volume. Then come the seconds since 1970 and something nobody
 /// guesses.

@@ -6,12 +6,12 @@
 
 use super::answer::{self, Reply};
 use super::operation::Operation;
-use crate::errors::Failure;
+use crate::base::errors::Failure;
+use crate::base::window::Io;
 use crate::http::head::Head;
 use crate::http::link::{Link, Rest};
 use crate::http::target::Target;
 use crate::paths::Request;
-use crate::window::Io;
 
 impl Request for Operation<'_> {
     type Reply = Reply;

@@ -2,12 +2,12 @@
 //! How the tries of an operation look from outside while they go on.
 
 use super::*;
-use crate::errors::ErrorKind;
+use crate::base::errors::ErrorKind;
+use crate::base::settings::Settings;
+use crate::base::tuning::RestConfig;
+use crate::base::window::{Io, Window};
 use crate::paths::{Client, Progress, Seen, Watch};
-use crate::settings::Settings;
-use crate::tuning::RestConfig;
 use crate::volume::{Landing, Repository};
-use crate::window::{Io, Window};
 use std::sync::Arc;
 
 use srb_proto::command::RepositoryUrl;

@@ -26,7 +26,7 @@ use tokio::time::sleep;
 
 use self::server::Server;
 use self::world::World;
-use crate::chance::seeded;
+use crate::base::chance::seeded;
 use crate::http::memory;
 use crate::volume::hook::{self, Flaw};
 

@@ -9,13 +9,14 @@ use srb_proto::layout::DATA;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{spawn_local, JoinHandle};
 
-use crate::clock::Clock;
-use crate::failures::Failures;
-use crate::queue::Device;
-use crate::session::{Begun, Ended, Entry, Session};
+use crate::base::clock::Clock;
+use crate::base::failures::Failures;
+use crate::kernel::device::Device;
+use crate::kernel::ended::Ended;
+use crate::kernel::session::{Begun, Entry, Session};
+use crate::kernel::worker::{serve, Naps, Order, Shared};
 use crate::sim::{Reply, Request, SimModule};
 use crate::volume::Repository;
-use crate::worker::{serve, Naps, Order, Shared};
 
 pub(super) const QUEUES: u32 = 2;
 const VOLUME: &str = "v";

@@ -17,13 +17,13 @@ use super::history::{Begun, History, Moment};
 use super::rings::{Rings, Serving, QUEUES};
 use super::server::{bytes, values, SECTOR_BYTES};
 use super::{Counts, Plan, REQ_TIMEOUT};
-use crate::settings::Settings;
+use crate::base::settings::Settings;
+use crate::base::tuning::RestConfig;
+use crate::base::window::Window;
 use crate::sim::Reply;
-use crate::tuning::RestConfig;
 use crate::volume::pipeline::Pipeline;
 use crate::volume::Heritage;
 use crate::volume::Repository;
-use crate::window::Window;
 
 /// Longer than any request takes, however many agents die on the way.
 const ANSWER: Duration = Duration::from_secs(3600);

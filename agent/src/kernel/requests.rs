@@ -20,8 +20,8 @@ use futures_util::StreamExt;
 use srb_proto::descriptor::{Op, Submission};
 use tokio::task::unconstrained;
 
-use crate::errors::RequestError;
-use crate::queue::{Fetched, Queue};
+use super::queue::{Fetched, Queue};
+use crate::base::errors::RequestError;
 use crate::volume::Pipeline;
 
 /// The requests.

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `GET /inflight`: each request that the agent has, and how it fares.
 //!
-//! The hop before is the status socket; the hop after are the [`crate::tags`] of every queue, which
-//! the workers write. Runs on the main thread.
+//! The hop before is the status socket; the hop after are the [`crate::kernel::tags`] of every
+//! queue, which the workers write. Runs on the main thread.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
 
 use srb_proto::descriptor::Op;
 
-use crate::clock::Moment;
-use crate::errors::ErrorKind;
+use crate::base::clock::Moment;
+use crate::base::errors::ErrorKind;
+use crate::kernel::device::Device;
+use crate::kernel::tags::InFlight;
 use crate::paths::Seen;
-use crate::queue::Device;
-use crate::tags::InFlight;
 use crate::volume::Repository;
 use srb_status::RequestStatus;
 

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use srb_proto::control::MAX_POLL_USECS;
 use tracing::level_filters::LevelFilter;
 
-use crate::tuning::{ReadChoice, RestConfig};
+use crate::base::tuning::{ReadChoice, RestConfig};
 use srb_status::DEFAULT_SOCKET;
 
 /// Where the configuration is, unless told otherwise.

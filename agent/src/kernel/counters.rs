@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use srb_proto::descriptor::Op;
 
-use crate::clock::Moment;
-use crate::tags::Tags;
+use super::tags::Tags;
+use crate::base::clock::Moment;
 use srb_status::Latency;
 
 /// Buckets for each doubling of a latency: a quantile is off by at most an eighth.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! How long a worker with nothing to do looks for submissions before it goes to sleep.
 //!
-//! Before: [`crate::worker`] has nothing under way. After: ENTER looks for so long, and gives the
+//! Before: [`super::worker`] has nothing under way. After: ENTER looks for so long, and gives the
 //! processor to whoever else wants it. To fall asleep and be woken takes two processors some ten
 //! thousand instructions, more than the rest of a small request that is answered at once; a user
 //! who waits for each request before the next one pays them every time. So after a short pause the
@@ -11,7 +11,7 @@
 
 use std::mem;
 
-use crate::clock::Moment;
+use crate::base::clock::Moment;
 
 /// Requests between two pauses after which a look may be in vain: 3 µs for each, of 50, less than
 /// to be woken costs.

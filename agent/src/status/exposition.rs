@@ -6,7 +6,7 @@
 use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::counters::OpTotals;
+use crate::kernel::counters::OpTotals;
 
 /// A page in Prometheus' text format, version 0.0.4.
 #[derive(Debug, Default)]
@@ -74,8 +74,8 @@ pub fn unix_seconds(time: SystemTime) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Clock;
-    use crate::counters::{Counters, Totals};
+    use crate::base::clock::Clock;
+    use crate::kernel::counters::{Counters, Totals};
     use srb_proto::descriptor::Op;
 
     #[test]

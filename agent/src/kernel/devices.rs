@@ -18,10 +18,11 @@ use srb_proto::control::DeviceInfo;
 use srb_proto::layout::DATA;
 use tokio::sync::{oneshot, Mutex};
 
-use crate::queue::{field, Device};
-use crate::session::{Ended, Session};
+use super::device::{field, Device};
+use super::ended::Ended;
+use super::session::Session;
+use super::worker::{Handle, Order};
 use crate::volume::Repository;
-use crate::worker::{Handle, Order};
 
 /// The devices being served.
 pub struct Devices {
@@ -109,7 +110,7 @@ impl Devices {
         Ok(Ok(()))
     }
 
-    fn map(&self, info: &DeviceInfo) -> Result<Vec<crate::mapping::Channel>, Errno> {
+    fn map(&self, info: &DeviceInfo) -> Result<Vec<super::mapping::Channel>, Errno> {
         if info.queues as usize > self.workers.len() {
             tracing::error!("{} has {} queues", field(&info.name), info.queues);
             return Err(Errno::EPROTO);

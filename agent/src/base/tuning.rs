@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! How the REST half is tuned: the part of the configuration file that volumes and paths obey.
 //!
-//! Before: [`crate::config`] has read it. After: it stays as it is while the agent runs; what
-//! changes meanwhile is in [`crate::settings`].
+//! Before: [`crate::process::config`] has read it. After: it stays as it is while the agent runs;
+//! what changes meanwhile is in [`super::settings`].
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -29,14 +29,16 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 use tokio::time::{interval, Interval, MissedTickBehavior};
 
-use crate::clock::{Clock, Moment};
-use crate::failures::{Failures, LogLimit};
-use crate::mapping::{Channel, Doorbell};
-use crate::memory::{self, STACK_BYTES};
-use crate::polling::Polling;
-use crate::queue::{Device, Outcome, Queue};
-use crate::requests::{Finished, Requests};
-use crate::session::{Bell, Ended, Port};
+use super::bell::{Bell, Port};
+use super::device::Device;
+use super::ended::Ended;
+use super::mapping::{Channel, Doorbell};
+use super::polling::Polling;
+use super::queue::{Outcome, Queue};
+use super::requests::{Finished, Requests};
+use crate::base::clock::{Clock, Moment};
+use crate::base::failures::{Failures, LogLimit};
+use crate::process::memory::{self, STACK_BYTES};
 use crate::volume::{Pipeline, Repository};
 
 /// Futures that may finish before their completions are announced.

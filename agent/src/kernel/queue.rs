@@ -10,97 +10,28 @@
 //!   a window, the length fits it, the range lies in the volume, and no other request has the tag.
 //! - Each fetched submission is completed once, unless the queue is dropped before.
 
-use std::ffi::CStr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
 use std::sync::Arc;
 
-use srb_proto::control::DeviceInfo;
 use srb_proto::descriptor::{Completion, Op, Submission, Tag, COMPLETION_WORDS, SUBMISSION_WORDS};
 use srb_proto::doorbell::ReadySet;
 use srb_proto::layout::SECTOR_BYTES;
 use srb_proto::ring::{Consumer, Overrun, Producer};
 use srb_proto::status::{Errno, Status};
 
-use crate::clock::{Clock, Moment};
-use crate::counters::Counters;
-use crate::mapping::Channel;
-use crate::session::{Ended, Session};
-use crate::volume::{Pipeline, Volume};
-use crate::window::Window;
+use super::counters::Counters;
+use super::device::Device;
+use super::ended::Ended;
+use super::mapping::Channel;
+use crate::base::clock::{Clock, Moment};
+use crate::base::window::Window;
+use crate::volume::Pipeline;
 
 /// What is said of a submission that makes no sense.
 const FAILED: Status = Status::Failed(Errno::Failed);
 /// Submissions taken from one queue before the next one has its turn.
 const BATCH: usize = 64;
-
-/// An attached device; shared by the workers that serve its queues and by the status.
-pub struct Device {
-    /// The module's index.
-    pub index: u32,
-    /// Which attachment this is.
-    pub attachment: u64,
-    /// Name of the disk.
-    pub name: String,
-    /// Where its blocks are.
-    pub volume: Volume,
-    /// By queue.
-    pub counters: Vec<Counters>,
-    size_bytes: AtomicU64,
-    session: Arc<Session>,
-}
-
-impl Device {
-    /// The device that `info` describes; `None` if its name is not one.
-    pub fn new(info: &DeviceInfo, depth: usize, volume: Volume, session: Arc<Session>) -> Self {
-        Self {
-            index: info.index,
-            attachment: info.attachment,
-            name: field(&info.name),
-            volume,
-            counters: (0..info.queues).map(|_| Counters::new(depth)).collect(),
-            size_bytes: AtomicU64::new(info.size_bytes),
-            session,
-        }
-    }
-
-    /// Bytes of the volume, as last heard.
-    pub fn size_bytes(&self) -> u64 {
-        self.size_bytes.load(Relaxed)
-    }
-
-    /// Asks the module for the size, which it changes when the volume is extended.
-    ///
-    /// # Errors
-    /// [`Ended`].
-    pub fn refresh_size(&self) -> Result<u64, Ended> {
-        if let Some(info) = self.session.device(self.index)? {
-            if info.attachment == self.attachment {
-                self.size_bytes.store(info.size_bytes, Relaxed);
-            }
-        }
-        Ok(self.size_bytes())
-    }
-
-    /// Whether the module keeps requests that no server has answered. Asks the module, which fails
-    /// those that it has kept for long enough without giving them out again.
-    #[must_use]
-    pub fn holds(&self) -> bool {
-        let info = self.session.device(self.index).ok().flatten();
-        info.is_some_and(|info| info.attachment == self.attachment && info.policy_secs != 0)
-    }
-
-    fn reaches(&self, end: u64) -> Result<bool, Ended> {
-        Ok(end <= self.size_bytes() || end <= self.refresh_size()?)
-    }
-}
-
-/// The text of a name field.
-#[must_use]
-pub fn field(bytes: &[u8]) -> String {
-    let text = CStr::from_bytes_until_nul(bytes).map_or(bytes, CStr::to_bytes);
-    String::from_utf8_lossy(text).into_owned()
-}
 
 /// A request that the worker carries on with.
 #[derive(Clone, Copy, Debug)]

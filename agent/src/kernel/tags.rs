@@ -15,7 +15,7 @@ use std::sync::atomic::{
 
 use srb_proto::descriptor::{Op, Submission, Tag};
 
-use crate::clock::Moment;
+use crate::base::clock::Moment;
 use crate::paths::{Progress, Seen};
 
 /// What `what` says of the op, above the length.

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::errors::RequestError;
+use super::errors::RequestError;
 use srb_status::{Failure, MAX_FAILURES};
 
 /// Failures that are logged in a second; all are counted and the last ones kept.
@@ -90,7 +90,7 @@ impl LogLimit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::errors::ErrorKind;
+    use crate::base::errors::ErrorKind;
 
     #[test]
     fn the_newest_are_kept_and_come_first() {
