@@ -177,9 +177,8 @@ enum End {
     Stopped(Stopped),
     /// As it was wished.
     Cut,
-    /// The kernel did this before it got to the init of the run. Under TCG it does so once in a
-    /// while: it patches its own code while another CPU runs it, or loses a timer. No test has
-    /// begun then.
+    /// The kernel did this before anything of srb ran. Under TCG it does so once in a while: it
+    /// patches its own code while another CPU runs it, or loses a timer. No test has begun then.
     NeverBegan(&'static str),
 }
 
@@ -187,6 +186,14 @@ enum End {
 fn says(console: &Path, text: &str) -> bool {
     let bytes = std::fs::read(console).unwrap_or_default();
     String::from_utf8_lossy(&bytes).contains(text)
+}
+
+/// Whether the kernel panicked before the run's init; with a disk of its own, where systemd starts
+/// long before anything of srb does, whether it says that it did so without the module.
+fn panicked_before_srb(console: &Path, own_disk: bool) -> bool {
+    // An out-of-tree module is listed with its taint.
+    let without_srb = || says(console, "Modules linked in:") && !says(console, " srb(");
+    says(console, "Kernel panic") && (!says(console, INIT_RUNS) || own_disk && without_srb())
 }
 
 /// Waits for the guest's status, and for whatever else may end the run.
@@ -216,7 +223,7 @@ fn watch(
                 let power_off = (!alive).then(|| at.elapsed());
                 return Ok(End::Stopped(Stopped { status, power_off }));
             }
-            None if !alive && says(console, "Kernel panic") && !says(console, INIT_RUNS) => {
+            None if !alive && panicked_before_srb(console, options.root_disk.is_some()) => {
                 return Ok(End::NeverBegan("the guest's kernel panicked"));
             }
             None if !alive => return Err(guest(options, "the VM ended without a status")),
@@ -280,6 +287,23 @@ mod tests {
         assert!(!says(&console, INIT_RUNS));
         std::fs::write(&console, b"\xff\nsrb-vm: init runs\r\nKernel panic").unwrap();
         assert!(says(&console, INIT_RUNS));
+        std::fs::remove_file(&console).unwrap();
+    }
+
+    #[test]
+    fn a_panic_before_srb_is_told_from_one_with_it() {
+        let console = std::env::temp_dir().join(format!("srb-panic-{}", std::process::id()));
+        for (text, in_a_vm, on_a_disk) in [
+            ("Kernel panic", true, true),
+            ("srb-vm: init runs\nKernel panic", false, false),
+            ("srb-vm: init runs\nModules linked in: ext4\nKernel panic", false, true),
+            ("srb-vm: init runs\nModules linked in: srb(OE) ext4\nKernel panic", false, false),
+            ("srb-vm: init runs\nModules linked in: ext4", false, false),
+        ] {
+            std::fs::write(&console, text).unwrap();
+            assert_eq!(panicked_before_srb(&console, false), in_a_vm, "{text}");
+            assert_eq!(panicked_before_srb(&console, true), on_a_disk, "{text}");
+        }
         std::fs::remove_file(&console).unwrap();
     }
 
