@@ -157,12 +157,14 @@ impl Load {
         let ends = Arc::new(AtomicBool::new(false));
         let over = Arc::clone(&ends);
         let thread = thread::spawn(move || {
-            let mut longest = Duration::ZERO;
+            let (mut longest, mut turn) = (Duration::ZERO, 0);
             // ORDERING: nothing else is read after it.
             while !over.load(Ordering::Relaxed) {
                 let began = Instant::now();
-                file.write_all_at(&[7; 4096], 0)?;
+                // Elsewhere each time: a write to where a lost one may still land waits for that.
+                file.write_all_at(&[7; 4096], turn % 4096 * 4096)?;
                 file.sync_data()?;
+                turn += 1;
                 longest = longest.max(began.elapsed());
             }
             Ok(longest)
@@ -224,7 +226,7 @@ fn services() -> TestResult {
     println!("{FIGURE}undisturbed: longest write {} ms", load.end()?.as_millis());
     let bound = Duration::from_secs(15);
     pause("kill -9", "kill -9 PID", bound)?;
-    pause("reload", "systemctl reload UNIT", bound)?;
+    pause("reload", "systemctl reload srb-agent", bound)?;
     pause("restart", "systemctl restart UNIT", bound)?;
     // The watchdog ends a stuck process after half a minute, and by force ten seconds later.
     pause("the watchdog", "kill -STOP PID", Duration::from_secs(58))?;
