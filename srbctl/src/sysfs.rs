@@ -49,6 +49,13 @@ pub(crate) struct Pending {
     pub(crate) waiting: u64,
 }
 
+impl Pending {
+    /// Whether there is one.
+    pub(crate) fn is_any(self) -> bool {
+        self != Self::default()
+    }
+}
+
 /// A parameter as the module has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RawParameter {

@@ -323,7 +323,12 @@ fn shutdown(host: &Host, etc: &Path) -> Result<(), Failures> {
     let began = Instant::now();
     let in_use = || {
         let devices = host.sysfs.devices().into_iter().map(|device| device.name);
-        devices.filter(|it| !openers::find(&host.sysfs, &host.proc_root, it).is_empty())
+        devices.filter(|it| {
+            // A file system that is being unmounted is in no table any more, but its writes are
+            // waited for. What cannot be read may be so.
+            !openers::find(&host.sysfs, &host.proc_root, it).is_empty()
+                || host.sysfs.pending(it).is_none_or(|it| it.is_any())
+        })
     };
     while began.elapsed() < limit {
         if in_use().next().is_none() {

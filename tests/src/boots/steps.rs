@@ -301,6 +301,8 @@ fn stop(kind: &str, port: &str) -> TestResult {
             thread::sleep(Duration::from_secs(3));
         }
         "agent" => {
+            // The devices wait for another one without end, whoever unmounts them with them.
+            run("echo -1 >/sys/module/srb/parameters/agent_grace")?;
             run("mv /usr/sbin/srb-agent /usr/sbin/srb-agent.away")?;
             run("pkill -9 -x srb-agent")?;
         }
