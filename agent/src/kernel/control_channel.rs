@@ -178,14 +178,16 @@ impl ControlWorker {
 }
 
 impl Counter {
+    /// The next submission, if there is one.
+    fn pop(&mut self) -> Result<Option<[u64; SUBMISSION_WORDS]>, Ended> {
+        let overrun = || Ended::Nonsense("its control channel is overrun".into());
+        let ring = self.channel.submissions().ok_or_else(overrun)?;
+        self.submissions.pop(&ring).map_err(|_| overrun())
+    }
+
     /// Takes every submission and begins what it asks for.
     fn take(&mut self) -> Result<(), Ended> {
-        let overrun = || Ended::Nonsense("its control channel is overrun".into());
-        loop {
-            let ring = self.channel.submissions().ok_or_else(overrun)?;
-            let Some(words) = self.submissions.pop(&ring).map_err(|_| overrun())? else {
-                return Ok(());
-            };
+        while let Some(words) = self.pop()? {
             match Submission::from_words(words) {
                 Ok(submission) => self.begin(submission),
                 Err(error) => {
@@ -197,21 +199,18 @@ impl Counter {
                 }
             }
         }
+        Ok(())
     }
 
     /// Takes every submission, and heeds those that cancel others.
     fn take_cancels(&mut self) -> Result<(), Ended> {
-        let overrun = || Ended::Nonsense("its control channel is overrun".into());
-        loop {
-            let ring = self.channel.submissions().ok_or_else(overrun)?;
-            let Some(words) = self.submissions.pop(&ring).map_err(|_| overrun())? else {
-                return Ok(());
-            };
+        while let Some(words) = self.pop()? {
             match Submission::from_words(words) {
                 Ok(submission) if submission.op == Op::Cancel => self.begin(submission),
                 _ => {}
             }
         }
+        Ok(())
     }
 
     fn begin(&mut self, submission: Submission) {

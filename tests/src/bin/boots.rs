@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use srb_tests::boots::{self, Run};
+use srb_tests::vm::Folders;
 
 /// Starts and stops machines that have srb's packages
 #[derive(Parser)]
@@ -23,22 +24,13 @@ struct Cli {
     #[arg(long, value_name = "FOLDER", default_value = "target/results")]
     results: PathBuf,
 
-    /// The folder made by `scripts/image.sh systemd`
-    #[arg(long, env = "SRB_VM_IMAGE")]
-    image: PathBuf,
-
-    /// The folder that the guest sees as /srb
-    #[arg(long, env = "SRB_VM_PAYLOAD")]
-    payload: PathBuf,
-
-    /// The folder for the VMs' own files
-    #[arg(long, env = "SRB_VM_RUNS")]
-    runs: PathBuf,
+    #[command(flatten)]
+    folders: Folders,
 }
 
 fn main() -> ExitCode {
-    let Cli { filter, rounds, results, image, payload, runs } = Cli::parse();
-    match boots::run(&Run { image, payload, runs, results, filter, rounds }) {
+    let Cli { filter, rounds, results, folders } = Cli::parse();
+    match boots::run(&Run { folders, results, filter, rounds }) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

@@ -8,7 +8,7 @@ use clap::builder::PossibleValuesParser;
 use clap::Parser;
 use srb_tests::faults::{self, Run};
 use srb_tests::guest::random::Random;
-use srb_tests::vm::Error;
+use srb_tests::vm::{Error, Folders};
 
 /// Runs fault campaigns, and writes their figures to one file
 #[derive(Parser)]
@@ -34,25 +34,14 @@ struct Cli {
     #[arg(long, value_name = "FOLDER", default_value = "target/results")]
     results: PathBuf,
 
-    /// The folder made by scripts/image.sh
-    #[arg(long, env = "SRB_VM_IMAGE")]
-    image: PathBuf,
-
-    /// The folder that the guest sees as /srb
-    #[arg(long, env = "SRB_VM_PAYLOAD")]
-    payload: PathBuf,
-
-    /// The folder for the VMs' own files
-    #[arg(long, env = "SRB_VM_RUNS")]
-    runs: PathBuf,
+    #[command(flatten)]
+    folders: Folders,
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let run = Run {
-        image: cli.image,
-        payload: cli.payload,
-        runs: cli.runs,
+        folders: cli.folders,
         results: cli.results,
         seed: cli.seed.unwrap_or_else(Random::fresh_seed),
         rounds: cli.rounds,

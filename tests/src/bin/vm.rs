@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use srb_proto::command::parse_size;
-use srb_tests::vm::{self, Accel, Error, Job, Options};
+use srb_tests::vm::{self, Accel, Error, Folders, Job, Options};
 
 /// Runs a command in a virtual machine with Debian's stock kernel
 #[derive(Parser)]
@@ -38,17 +38,8 @@ enum Action {
 
 #[derive(Args)]
 struct Machine {
-    /// The folder made by scripts/image.sh
-    #[arg(long, env = "SRB_VM_IMAGE")]
-    image: PathBuf,
-
-    /// The folder that the guest sees as /srb
-    #[arg(long, env = "SRB_VM_PAYLOAD")]
-    payload: PathBuf,
-
-    /// The folder for the run's own files
-    #[arg(long, env = "SRB_VM_RUNS")]
-    runs: PathBuf,
+    #[command(flatten)]
+    folders: Folders,
 
     /// The guest's memory
     #[arg(long, default_value = "2G", value_parser = bytes)]
@@ -94,14 +85,12 @@ const NO_STATUS: u8 = 125;
 impl Machine {
     fn options(self, job: Job) -> (Options, bool) {
         let keep_console = self.console.is_some();
-        let console = self
-            .console
-            .unwrap_or_else(|| self.runs.join(format!("console-{}.log", std::process::id())));
+        let console = self.console.unwrap_or_else(|| {
+            self.folders.runs.join(format!("console-{}.log", std::process::id()))
+        });
         let options = Options {
-            image: self.image,
-            payload: self.payload,
+            folders: self.folders,
             root_disk: None,
-            runs: self.runs,
             console,
             memory_mib: self.memory / MIB,
             cpus: self.cpus,

@@ -6,15 +6,14 @@
 //! long it took to power off after that. The server is on the host, so that it can be away while
 //! the machine starts or stops, and its volumes can be looked at afterwards.
 
-use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::faults::server::Server;
-use crate::vm::{self, host, Accel, Error, Job, Options, Stopped};
+use crate::vm::{self, host, Accel, Error, Folders, Job, Options, Stopped};
 
 pub mod steps;
 
@@ -26,12 +25,8 @@ const STOPS: Duration = Duration::from_secs(60);
 /// What is to be run.
 #[derive(Debug, Clone)]
 pub struct Run {
-    /// The folder made by `scripts/image.sh systemd`.
-    pub image: PathBuf,
-    /// The folder that the guest sees as `/srb`, with the packages in `deb`.
-    pub payload: PathBuf,
-    /// The folder for the VMs' own files.
-    pub runs: PathBuf,
+    /// With the image of a whole machine, and the packages in `deb` of the payload.
+    pub folders: Folders,
     /// Where logs go.
     pub results: PathBuf,
     /// The tests with this in their name.
@@ -60,13 +55,10 @@ fn tests() -> Vec<Test<'static>> {
     };
     let stop = |kind: &'static str| {
         move |site: &Site<'_>, name: &str| {
-            let mut figures = String::new();
-            for _ in 0..site.run.rounds {
-                let found = site.stop(name, kind)?;
-                // Writing to a string does not fail.
-                let _ = write!(figures, "{found}; ");
-            }
-            Ok(figures)
+            let rounds = 0..site.run.rounds;
+            let found: Result<Vec<String>, String> =
+                rounds.map(|_| site.stop(name, kind)).collect();
+            Ok(found?.join("; "))
         }
     };
     vec![
@@ -92,15 +84,15 @@ fn tests() -> Vec<Test<'static>> {
 /// When the results cannot be written or the server not be started.
 pub fn run(run: &Run) -> Result<bool, Error> {
     fs::create_dir_all(&run.results).map_err(host("making the folder of results"))?;
-    fs::create_dir_all(&run.runs).map_err(host("making the folder of the runs"))?;
-    let volumes = run.runs.join(format!("volumes-{}", std::process::id()));
+    fs::create_dir_all(&run.folders.runs).map_err(host("making the folder of the runs"))?;
+    let volumes = run.folders.runs.join(format!("volumes-{}", std::process::id()));
     let server = Server::start(&volumes)?;
     let site = Site {
         run,
         port: server.port(),
         server: Mutex::new(Some(server)),
         volumes,
-        installed: run.runs.join(format!("installed-{}.img", std::process::id())),
+        installed: run.folders.runs.join(format!("installed-{}.img", std::process::id())),
     };
     let (mut passed, mut failed) = (0, 0);
     let mut count = |name: &str, outcome: &Outcome| match outcome {
@@ -143,7 +135,7 @@ impl Site<'_> {
     }
 
     fn install(&self) -> Outcome {
-        copy(&self.run.image.join("root.img"), &self.installed)?;
+        copy(&self.run.folders.image.join("root.img"), &self.installed)?;
         let port = self.port.to_string();
         let stopped = self.machine("install", &["install", &port], &self.installed)?;
         power_off(stopped, STOPS)
@@ -153,15 +145,16 @@ impl Site<'_> {
     /// `bound` after that.
     fn boot(&self, name: &str, step: &[&str], server: bool, bound: Duration) -> Outcome {
         self.serve(server)?;
-        let disk = self.run.runs.join(format!("boots-{}.img", std::process::id()));
+        let disk = self.run.folders.runs.join(format!("boots-{}.img", std::process::id()));
         copy(&self.installed, &disk)?;
         let stopped = self.machine(name, step, &disk);
         // Nothing is lost if it stays.
         let _ = fs::remove_file(&disk);
         let figures = fs::read_to_string(self.log(name)).unwrap_or_default();
         let figures = figures.lines().filter_map(|line| line.strip_prefix(steps::FIGURE));
-        let figures: Vec<&str> = figures.collect();
-        Ok(format!("{}, {}", figures.join(", "), power_off(stopped?, bound)?))
+        let mut figures: Vec<String> = figures.map(str::to_owned).collect();
+        figures.push(power_off(stopped?, bound)?);
+        Ok(figures.join(", "))
     }
 
     /// Stops a machine to which something has happened; the file system is clean afterwards where
@@ -190,20 +183,13 @@ impl Site<'_> {
     }
 
     /// Runs the machine; does what the step wants of the server.
-    fn machine(
-        &self,
-        name: &str,
-        step: &[&str],
-        disk: &std::path::Path,
-    ) -> Result<Stopped, String> {
+    fn machine(&self, name: &str, step: &[&str], disk: &Path) -> Result<Stopped, String> {
         let log = self.log(name);
         let command = ["/srb/bin/srb-guest-tests", steps::WORD];
         let command = command.iter().chain(step).map(ToString::to_string);
         let options = Options {
-            image: self.run.image.clone(),
-            payload: self.run.payload.clone(),
+            folders: self.run.folders.clone(),
             root_disk: Some(disk.to_owned()),
-            runs: self.run.runs.clone(),
             console: log.with_extension("console"),
             memory_mib: 1024,
             cpus: 2,
@@ -257,7 +243,7 @@ fn power_off(stopped: Stopped, bound: Duration) -> Outcome {
 }
 
 /// Copies a disk, its holes as holes.
-fn copy(from: &std::path::Path, to: &std::path::Path) -> Result<(), String> {
+fn copy(from: &Path, to: &Path) -> Result<(), String> {
     let status = Command::new("cp")
         .args(["--reflink=auto", "--sparse=always", "--"])
         .args([from, to])

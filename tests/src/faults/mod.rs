@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use crate::guest::cases::faults::{self, About};
 use crate::guest::random::{Random, SEED};
 use crate::processor::{Around, Beside};
-use crate::vm::{self, host, Accel, Error, Job, Options};
+use crate::vm::{self, host, Accel, Error, Folders, Job, Options};
 
 pub mod power_cuts;
 pub(crate) mod server;
@@ -29,11 +29,7 @@ const DISK_BYTES: u64 = 8 << 30;
 #[derive(Debug, Clone)]
 pub struct Run {
     /// As in [`Options`].
-    pub image: PathBuf,
-    /// As in [`Options`].
-    pub payload: PathBuf,
-    /// As in [`Options`].
-    pub runs: PathBuf,
+    pub folders: Folders,
     /// Where the results go.
     pub results: PathBuf,
     /// The seed of every campaign.
@@ -49,9 +45,7 @@ pub struct Run {
 impl Default for Run {
     fn default() -> Self {
         Self {
-            image: PathBuf::new(),
-            payload: PathBuf::new(),
-            runs: PathBuf::new(),
+            folders: Folders::default(),
             results: PathBuf::from("target/results"),
             seed: Random::fresh_seed(),
             rounds: None,
@@ -114,10 +108,8 @@ impl Run {
     /// A VM for this campaign that runs this command.
     fn options(&self, name: &str, command: &[&str]) -> Options {
         Options {
-            image: self.image.clone(),
-            payload: self.payload.clone(),
+            folders: self.folders.clone(),
             root_disk: None,
-            runs: self.runs.clone(),
             console: self.results.join(format!("{name}.console")),
             memory_mib: 2048,
             cpus: 2,

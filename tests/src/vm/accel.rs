@@ -69,7 +69,7 @@ impl Accel {
         }
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .map_err(host("reading the host's boot id"))?;
-        let note = options.runs.join(format!("kvm-{}", boot.trim()));
+        let note = options.folders.runs.join(format!("kvm-{}", boot.trim()));
         let works = match fs::read_to_string(&note) {
             Ok(text) => text == "works\n",
             Err(_) => {
@@ -92,9 +92,9 @@ fn trial(options: &Options, dir: &RunDir) -> Result<bool, Error> {
         .args(["-no-reboot", "-m", "512", "-smp", "2"])
         .args(Accel::Kvm.arguments())
         .arg("-kernel")
-        .arg(options.image.join("vmlinuz"))
+        .arg(options.folders.image.join("vmlinuz"))
         .arg("-initrd")
-        .arg(options.image.join("initrd.img"))
+        .arg(options.folders.image.join("initrd.img"))
         .args(["-append", "console=ttyS0 panic=-1 quiet srb.mode=trial", "-serial"])
         .arg(format!("file:{}", console.display()))
         .stdin(Stdio::null())

@@ -20,6 +20,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use qemu::Qemu;
 use rundir::RunDir;
 
@@ -50,20 +51,31 @@ pub enum Job {
     Shell,
 }
 
+/// The folders that a VM is made of; the scripts give them in the environment.
+#[derive(Args, Debug, Clone, Default)]
+pub struct Folders {
+    /// The folder made by scripts/image.sh: `vmlinuz`, `initrd.img`, `root.img`, `cmdline`
+    #[arg(long, env = "SRB_VM_IMAGE")]
+    pub image: PathBuf,
+
+    /// The folder that the guest sees as /srb; it holds `init`, or `session` for a machine with a
+    /// root disk
+    #[arg(long, env = "SRB_VM_PAYLOAD")]
+    pub payload: PathBuf,
+
+    /// The folder for each run's own files; not on a tmpfs if the scratch disk is large
+    #[arg(long, env = "SRB_VM_RUNS")]
+    pub runs: PathBuf,
+}
+
 /// A run of the VM.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The folder that `scripts/image.sh` made: `vmlinuz`, `initrd.img`, `root.img`,
-    /// `cmdline`.
-    pub image: PathBuf,
-    /// The folder whose files the guest sees below `/srb`; it holds `init`, or `session` for
-    /// a machine with a root disk.
-    pub payload: PathBuf,
+    /// What it is made of.
+    pub folders: Folders,
     /// A disk that the guest starts from with its own systemd, and writes to. Else it starts from
     /// the image's with the payload's `init`, and what it writes goes with it.
     pub root_disk: Option<PathBuf>,
-    /// The folder for this run's own files; not on a tmpfs if the scratch disk is large.
-    pub runs: PathBuf,
     /// Where the guest kernel's log goes.
     pub console: PathBuf,
     /// The guest's memory in MiB.
@@ -151,8 +163,8 @@ pub struct Stopped {
 /// As [`run`].
 pub fn run_to_the_end(options: &Options, cut: &dyn Fn() -> bool) -> Result<Option<Stopped>, Error> {
     let signals = interrupt::Watch::install()?;
-    let dir = RunDir::new(&options.runs)?;
-    payload::build(&options.payload, &options.job, &dir.path("payload.img"), &dir)?;
+    let dir = RunDir::new(&options.folders.runs)?;
+    payload::build(&options.folders.payload, &options.job, &dir.path("payload.img"), &dir)?;
     let accel = options.accel.resolve(options, &dir)?;
     let mut boots = 1;
     loop {

@@ -130,14 +130,14 @@ fn arguments(options: &Options, accel: Accel, dir: &RunDir) -> Vec<OsString> {
     list.plain(&["-smp", &processors(options)]);
     list.plain(accel.arguments());
     list.0.push("-kernel".into());
-    list.0.push(options.image.join("vmlinuz").into());
+    list.0.push(options.folders.image.join("vmlinuz").into());
     list.0.push("-initrd".into());
-    list.0.push(options.image.join("initrd.img").into());
+    list.0.push(options.folders.image.join("initrd.img").into());
     list.plain(&["-append", &kernel_command_line(options)]);
     // The guest names them in this order: vda, vdb, vdc.
     match &options.root_disk {
         Some(disk) => list.disk("root", disk, ",cache=unsafe"),
-        None => list.disk("root", &options.image.join("root.img"), ",readonly=on"),
+        None => list.disk("root", &options.folders.image.join("root.img"), ",readonly=on"),
     }
     list.disk("payload", &dir.path("payload.img"), ",readonly=on");
     if options.disk_bytes.is_some() {
@@ -162,7 +162,7 @@ fn arguments(options: &Options, accel: Accel, dir: &RunDir) -> Vec<OsString> {
 /// How many processors there are, and how they are arranged if the image's kernel cares.
 fn processors(options: &Options) -> String {
     let cpus = options.cpus;
-    match std::fs::read_to_string(options.image.join("topology")) {
+    match std::fs::read_to_string(options.folders.image.join("topology")) {
         Ok(topology) => format!("{cpus},sockets={cpus},{}", topology.trim()),
         Err(_) => cpus.to_string(),
     }
@@ -175,7 +175,7 @@ fn kernel_command_line(options: &Options) -> String {
     let common = "console=ttyS0 panic=-1 quiet tsc=reliable rcupdate.rcu_cpu_stall_timeout=120 \
                   log_buf_len=2M";
     // What the kernel of this image wants besides.
-    let own = std::fs::read_to_string(options.image.join("cmdline")).unwrap_or_default();
+    let own = std::fs::read_to_string(options.folders.image.join("cmdline")).unwrap_or_default();
     let root = if options.root_disk.is_some() { " srb.root=disk" } else { "" };
     let common = format!("{common}{root} {}", own.trim());
     match &options.job {

@@ -22,7 +22,6 @@ pub(super) const CAMPAIGN: Campaign = Campaign {
     full: 100,
     bound: Duration::from_secs(1800),
     memory_mib: 2048,
-    missing: || None,
     fails_requests: false,
     allowed: &[],
 };

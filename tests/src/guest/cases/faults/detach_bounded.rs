@@ -39,7 +39,6 @@ pub(super) const CAMPAIGN: Campaign = Campaign {
     full: 60,
     bound: Duration::from_secs(3600),
     memory_mib: 2048,
-    missing: || None,
     fails_requests: true,
     allowed: &["EXT4-fs", "JBD2", "Aborting journal", "Buffer I/O error on device disk"],
 };

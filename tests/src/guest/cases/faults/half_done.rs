@@ -42,7 +42,6 @@ pub(super) const CAMPAIGN: Campaign = Campaign {
     full: 50,
     bound: Duration::from_secs(3600),
     memory_mib: 2048,
-    missing: || None,
     fails_requests: true,
     allowed: &[],
 };

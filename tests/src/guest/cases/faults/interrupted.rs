@@ -36,7 +36,6 @@ pub(super) const CAMPAIGN: Campaign = Campaign {
     full: 200,
     bound: Duration::from_secs(3600),
     memory_mib: 1024,
-    missing: || None,
     fails_requests: true,
     allowed: &[],
 };

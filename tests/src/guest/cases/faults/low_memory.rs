@@ -22,8 +22,6 @@ use crate::guest::{Machine, TestResult};
 
 /// A file's size in MiB.
 const FILE_MIB: u64 = 16;
-/// The most memory that counts as little, in KiB.
-const LITTLE_KIB: i64 = 512 << 10;
 /// The part of a machine's memory that the module lets windows have, which are nearly all that an
 /// agent maps of a file.
 const WINDOWS: i64 = 8;
@@ -42,17 +40,9 @@ pub(super) const CAMPAIGN: Campaign = Campaign {
     full: 2048,
     bound: Duration::from_secs(1800),
     memory_mib: 256,
-    missing: too_large,
     fails_requests: false,
     allowed: &[],
 };
-
-/// Says that the machine has more than little memory.
-fn too_large() -> Option<String> {
-    let total = field("/proc/meminfo", "MemTotal").ok()?;
-    let how = "it has a machine of its own, in make test-faults FAULTS=low_memory and in make test";
-    (total > LITTLE_KIB).then(|| how.to_owned())
-}
 
 fn file(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("file{number}"))

@@ -35,7 +35,6 @@ pub(super) const CAMPAIGN: Campaign = Campaign {
     full: 1024,
     bound: Duration::from_secs(900),
     memory_mib: 4096,
-    missing: || None,
     fails_requests: false,
     allowed: &[],
 };
