@@ -38,6 +38,7 @@ pub mod pauses;
 pub mod process;
 pub mod races;
 pub mod random;
+pub mod shell;
 pub mod suite;
 pub mod sysfs;
 pub mod udev;

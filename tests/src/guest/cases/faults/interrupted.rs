@@ -4,7 +4,6 @@
 //! the volume is free again in bounded time.
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -13,8 +12,8 @@ use nix::sys::signal::Signal;
 
 use super::admin::Admin;
 use super::{millis, Campaign, Figures, Plan};
-use crate::guest::process::Daemon;
 use crate::guest::random::Random;
+use crate::guest::shell::Shell;
 use crate::guest::wait::{wait_for, wait_until};
 use crate::guest::{sysfs, Machine, TestResult};
 
@@ -22,7 +21,7 @@ const ADMIN_PORT: u16 = 8180;
 /// How long the server takes at most for what it was sent before the user was told; then the state
 /// is taken that must not change.
 const LANDED: Duration = Duration::from_millis(600);
-/// How long a command may take to end at Ctrl-C, an agent to go, a volume to become free.
+/// How long an agent may take to go, a volume to become free.
 const BOUND: Duration = Duration::from_secs(30);
 /// The size of each round's volume, and the one it is to have.
 const SMALL: u64 = 1 << 20;
@@ -150,19 +149,11 @@ impl Bench {
             self.machine.create(&volume, &SMALL.to_string())?;
         }
         self.admin.set_plan("control:100%:delay=0..150")?;
-        let log = PathBuf::from("/run/interrupted.log");
-        if log.exists() {
-            std::fs::remove_file(&log)?;
-        }
-        let script = format!("trap : INT; echo {}; echo status $?", kind.line(&volume));
-        let mut shell = Daemon::start("interrupted", Command::new("bash").arg("-c").arg(script))?;
+        let shell = Shell::start("interrupted", &format!("echo {}", kind.line(&volume)))?;
         sleep(random.pause(0, 250));
         self.befall(fate)?;
         sleep(random.pause(0, 150));
-        // It may have ended.
-        let _ = shell.signal(Signal::SIGINT);
-        wait_for("the command ends", BOUND, || shell.ended())?;
-        let said = shell.log();
+        let said = shell.interrupt_until_it_ends()?;
         sleep(LANDED);
         let told = self.size(&volume)?;
         self.admin.clear_plan()?;

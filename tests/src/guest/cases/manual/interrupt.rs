@@ -12,6 +12,7 @@ use super::server::{Answer, Request, Server};
 use super::{detach, done, machine_at, read_class, refused};
 use crate::guest::cases::io::with_failing_requests;
 use crate::guest::process::Daemon;
+use crate::guest::shell::Shell;
 use crate::guest::udev;
 use crate::guest::wait::{patiently, wait_for, wait_until};
 use crate::guest::{sysfs, Case, Machine, TestResult};
@@ -41,23 +42,9 @@ pub(super) fn cases() -> Vec<Case> {
     .collect()
 }
 
-/// A shell that lives through Ctrl-C and says what became of its line.
-fn shell(name: &str, line: &str) -> TestResult<Daemon> {
-    // A log of its own, whatever ran before.
-    let log = format!("/run/{name}.log");
-    if Path::new(&log).exists() {
-        std::fs::remove_file(&log)?;
-    }
-    let script = format!("trap : INT; {line}; echo status $?");
-    Daemon::start(name, Command::new("bash").arg("-c").arg(script))
-}
-
-/// Ctrl-C: the line must end soon, with EINTR.
-fn interrupt(mut shell: Daemon) -> TestResult {
-    let began = Instant::now();
-    shell.signal(Signal::SIGINT)?;
-    wait_for("the command ends at Ctrl-C", BOUND, || shell.ended())?;
-    let (time, said) = (began.elapsed(), shell.log());
+/// Ctrl-C on a line that waits: it must end soon, with EINTR.
+fn interrupt(shell: Shell) -> TestResult {
+    let (time, said) = shell.interrupt()?;
     assert!(said.contains("Interrupted system call"), "it said: {said}");
     assert!(said.contains("status 1"), "it said: {said}");
     assert!(time < patiently(PROMPT), "it took {time:?}");
@@ -94,7 +81,7 @@ fn a_waiting_command_ends_at_ctrl_c_and_leaves_nothing() -> TestResult {
     .into_iter()
     .enumerate()
     {
-        let waiting = shell("ctrl-c", line)?;
+        let waiting = Shell::start("ctrl-c", line)?;
         let volume = format!("/held-{}", number + 1);
         server.wait_for(line, |request| request.path.starts_with(&volume))?;
         interrupt(waiting)?;
@@ -130,7 +117,7 @@ fn a_waiting_listing_ends_at_ctrl_c() -> TestResult {
 fn an_interrupted_create_is_undone() -> TestResult {
     let (server, mut machine) = machine_held(|request| request.sets_size_of("vol1"))?;
     let volume = machine.playground(0)?.data().join("vol1");
-    let waiting = shell("ctrl-c", "echo vol1 1M > /sys/class/srb/create")?;
+    let waiting = Shell::start("ctrl-c", "echo vol1 1M > /sys/class/srb/create")?;
     server.wait_for("the second half", |request| request.sets_size_of("vol1"))?;
     assert!(volume.exists(), "the first half made no volume");
     interrupt(waiting)?;
@@ -146,7 +133,7 @@ fn an_interrupted_create_is_undone() -> TestResult {
 fn an_interrupted_attach_leaves_no_device() -> TestResult {
     let (server, machine) = machine_held(|request| request.path == "/vol1?metadata")?;
     machine.create("vol1", "1M")?;
-    let waiting = shell("ctrl-c", "echo vol1 disk1 > /sys/class/srb/attach")?;
+    let waiting = Shell::start("ctrl-c", "echo vol1 disk1 > /sys/class/srb/attach")?;
     server.wait_for("the size", |request| request.path == "/vol1?metadata")?;
     interrupt(waiting)?;
     assert!(sysfs::devices().is_empty() && !Path::new("/dev/disk1").exists());
@@ -157,7 +144,7 @@ fn an_interrupted_attach_leaves_no_device() -> TestResult {
 
 fn a_volume_has_one_command_at_a_time() -> TestResult {
     let (server, machine) = machine_held(|request| request.path.starts_with("/vol1"))?;
-    let waiting = shell("ctrl-c", "echo vol1 disk1 > /sys/class/srb/attach")?;
+    let waiting = Shell::start("ctrl-c", "echo vol1 disk1 > /sys/class/srb/attach")?;
     server.wait_for("the first command", |request| request.path.starts_with("/vol1"))?;
     for (file, words) in [
         ("create", "vol1 1M"),
@@ -178,8 +165,8 @@ fn a_volume_has_one_command_at_a_time() -> TestResult {
 
 /// What a line of shell says that hangs at a stopped agent until Ctrl-C.
 fn interrupted_at_a_hung_agent(line: &str) -> TestResult {
-    let waiting = shell("ctrl-c", line)?;
-    std::thread::sleep(Duration::from_millis(300));
+    let waiting = Shell::start("ctrl-c", line)?;
+    waiting.wait_until_it_writes()?;
     interrupt(waiting)
 }
 
@@ -239,16 +226,16 @@ fn signals_that_mean_nothing_to_a_command_do_not_end_it() -> TestResult {
             false => Answer::Of(PLAYGROUND),
         });
         let line = format!("trap : {name}; echo {volume} 1M > /sys/class/srb/create");
-        let mut waiting = shell("signalled", &line)?;
+        let mut waiting = Shell::start("signalled", &line)?;
         server.wait_for(name, |request| request.sets_size_of(&volume))?;
         for _ in 0..5 {
             waiting.signal(signal)?;
             std::thread::sleep(Duration::from_millis(20));
         }
-        assert_eq!(waiting.ended()?, None, "{name} ended it: {}", waiting.log());
+        assert!(!waiting.ended()?, "{name} ended it: {}", waiting.said());
         server.behave(|_| Answer::Of(PLAYGROUND));
-        wait_for("the create is done", BOUND, || waiting.ended())?;
-        assert!(waiting.log().contains("status 0"), "{name}: {}", waiting.log());
+        wait_for("the create is done", BOUND, || Ok(waiting.ended()?.then_some(())))?;
+        assert!(waiting.said().contains("status 0"), "{name}: {}", waiting.said());
         done("destroy", &volume);
     }
     Ok(())
