@@ -12,16 +12,16 @@
 //! - No offset leaves the mapping; it is checked where a view is made.
 
 use std::any::Any;
+use std::io;
 use std::mem::offset_of;
-use std::num::NonZeroUsize;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
+use memmap2::{MmapOptions, MmapRaw};
 use nix::errno::Errno;
-use nix::libc::off_t;
-use nix::sys::mman::{mmap, munmap, MapFlags, ProtFlags};
+use nix::libc::EINVAL;
 use srb_proto::atomic::Word;
 use srb_proto::descriptor::{Tag, COMPLETION_WORDS, SUBMISSION_WORDS};
 use srb_proto::doorbell::{ReadySet, Sleeper, WORDS};
@@ -32,44 +32,36 @@ const WORD_BYTES: usize = size_of::<u64>();
 
 /// Shared memory, unmapped on drop.
 #[derive(Debug)]
-pub struct Mapped {
-    start: NonNull<u8>,
-    bytes: NonZeroUsize,
-}
-
-// SAFETY: The mapping belongs to the process, not to a thread; a thread that owns it may unmap it.
-unsafe impl Send for Mapped {}
-// SAFETY: Through a shared reference, words are accessed atomically alone; windows are handed out
-// as raw pointers, whose users answer for them.
-unsafe impl Sync for Mapped {}
+pub struct Mapped(MmapRaw);
 
 impl Mapped {
     /// Maps `bytes` of `file` at `offset`, shared and writable.
     ///
     /// # Errors
-    /// Those of mmap(2); EINVAL for no bytes or an offset beyond 2^63.
+    /// Those of mmap(2).
     pub fn new(file: BorrowedFd<'_>, offset: u64, bytes: usize) -> Result<Self, Errno> {
-        let bytes = NonZeroUsize::new(bytes).ok_or(Errno::EINVAL)?;
-        let offset = off_t::try_from(offset).map_err(|_| Errno::EINVAL)?;
-        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: No address is asked for, so no existing mapping is replaced.
-        let start = unsafe { mmap(None, bytes, protection, MapFlags::MAP_SHARED, file, offset) }?;
-        Ok(Self { start: start.cast(), bytes })
+        let mapped = MmapOptions::new().offset(offset).len(bytes).map_raw(&file);
+        let errno = |error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(EINVAL));
+        mapped.map(Self).map_err(errno)
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// The `count` words that start at `offset` bytes; `None` if they do not all lie in the
     /// mapping.
     fn words(&self, offset: usize, count: usize) -> Option<&[AtomicU64]> {
         let end = count.checked_mul(WORD_BYTES)?.checked_add(offset)?;
-        if end > self.bytes.get() || offset % WORD_BYTES != 0 {
+        if end > self.len() || offset % WORD_BYTES != 0 {
             return None;
         }
         // SAFETY: `offset` is at most `end`, which was seen to lie inside the mapping.
-        let first = unsafe { self.start.add(offset) };
+        let first = unsafe { self.0.as_ptr().add(offset) };
         // SAFETY: The words lie inside the mapping, which outlives `self`'s borrow; they are
         // aligned, for mappings start on pages; any bytes are valid; atomics may be written by
         // others.
-        Some(unsafe { std::slice::from_raw_parts(first.cast::<AtomicU64>().as_ptr(), count) })
+        Some(unsafe { std::slice::from_raw_parts(first.cast::<AtomicU64>(), count) })
     }
 
     /// Writes words, for whoever plays the module.
@@ -86,20 +78,11 @@ impl Mapped {
 
     /// Where `bytes` at `offset` start; `None` if they do not all lie in the mapping.
     fn part(&self, offset: usize, bytes: usize) -> Option<NonNull<u8>> {
-        if offset.checked_add(bytes)? > self.bytes.get() {
+        if offset.checked_add(bytes)? > self.len() {
             return None;
         }
         // SAFETY: `offset` lies inside the mapping.
-        Some(unsafe { self.start.add(offset) })
-    }
-}
-
-impl Drop for Mapped {
-    fn drop(&mut self) {
-        // SAFETY: Made by mmap with this length, and nobody can have a view any more: views borrow
-        // `self`, and windows own a reference to it.
-        let unmapped = unsafe { munmap(self.start.cast(), self.bytes.get()) };
-        debug_assert_eq!(unmapped, Ok(()));
+        NonNull::new(unsafe { self.0.as_mut_ptr().add(offset) })
     }
 }
 
@@ -127,8 +110,8 @@ impl Channel {
     /// # Errors
     /// [`BadHeader`]: the module that made it has another layout.
     pub fn new(memory: Mapped, geometry: Geometry) -> Result<Self, BadHeader> {
-        if memory.bytes.get() < geometry.total_bytes() {
-            let found = memory.bytes.get() as u64;
+        if memory.len() < geometry.total_bytes() {
+            let found = memory.len() as u64;
             return Err(BadHeader { field: "size", found });
         }
         let word = |offset: usize| memory.word(offset).map_or(0, Word::load_relaxed);
@@ -220,7 +203,7 @@ impl Doorbell {
     /// Takes `memory` for a doorbell page; `None` if it is smaller than one.
     #[must_use]
     pub fn new(memory: Mapped) -> Option<Self> {
-        (memory.bytes.get() >= PAGE_BYTES).then_some(Self { memory })
+        (memory.len() >= PAGE_BYTES).then_some(Self { memory })
     }
 
     fn set(&self, summary: usize, words: usize) -> ReadySet<'_, AtomicU64> {
