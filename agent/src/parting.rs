@@ -7,7 +7,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use srb_proto::descriptor::Op;
+use srb_proto::descriptor::DataOp;
 
 use crate::kernel::device::Device;
 
@@ -23,9 +23,15 @@ struct Left {
 #[must_use]
 pub fn words(devices: &[Arc<Device>]) -> Option<String> {
     let left = |device: &Arc<Device>| {
-        let ops = || device.counters.iter().flat_map(|queue| queue.tags.seen()).map(|seen| seen.op);
-        let writes = ops().filter(|op| *op == Op::Write).count();
-        Left { name: device.name.clone(), reads: ops().count().saturating_sub(writes), writes }
+        let mut left = Left { name: device.name.clone(), ..Left::default() };
+        for seen in device.counters.iter().flat_map(|queue| queue.tags.seen()) {
+            let count = match seen.op {
+                DataOp::Read => &mut left.reads,
+                DataOp::Write => &mut left.writes,
+            };
+            *count = count.saturating_add(1);
+        }
+        left
     };
     say(devices.iter().map(left).collect())
 }

@@ -79,7 +79,48 @@ pub enum Op {
     Undo = 24,
 }
 
+/// What may be asked on a device's own channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DataOp {
+    /// [`Op::Read`].
+    Read,
+    /// [`Op::Write`].
+    Write,
+}
+
+impl DataOp {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Read, Self::Write];
+
+    /// As it stands in a submission.
+    #[must_use]
+    pub const fn op(self) -> Op {
+        match self {
+            Self::Read => Op::Read,
+            Self::Write => Op::Write,
+        }
+    }
+}
+
 impl Op {
+    /// What it asks of a device; `None` for one of the control channel.
+    #[must_use]
+    pub const fn on_a_device(self) -> Option<DataOp> {
+        match self {
+            Self::Read => Some(DataOp::Read),
+            Self::Write => Some(DataOp::Write),
+            Self::List
+            | Self::Stat
+            | Self::Create
+            | Self::Extend
+            | Self::Destroy
+            | Self::Open
+            | Self::Close
+            | Self::Cancel
+            | Self::Undo => None,
+        }
+    }
+
     /// The op with this number.
     #[must_use]
     pub const fn from_number(number: u8) -> Option<Self> {

@@ -11,7 +11,8 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use srb_proto::descriptor::Op;
+use crossbeam_utils::CachePadded;
+use srb_proto::descriptor::DataOp;
 
 use super::tags::Tags;
 use crate::base::clock::Moment;
@@ -54,7 +55,6 @@ impl OpCounters {
 }
 
 /// Counters of one queue of a device, written by the worker that serves it.
-#[repr(align(64))]
 #[derive(Debug)]
 pub struct Counters {
     reads: OpCounters,
@@ -70,16 +70,15 @@ impl Counters {
         Self { reads: OpCounters::new(), writes: OpCounters::new(), tags: Tags::new(depth) }
     }
 
-    fn of(&self, op: Op) -> &OpCounters {
-        if op == Op::Write {
-            &self.writes
-        } else {
-            &self.reads
+    fn of(&self, op: DataOp) -> &OpCounters {
+        match op {
+            DataOp::Read => &self.reads,
+            DataOp::Write => &self.writes,
         }
     }
 
     /// Counts requests that took `nanos` each and moved `bytes` in all.
-    pub fn completed(&self, op: Op, requests: u64, bytes: u64, nanos: u64) {
+    pub fn completed(&self, op: DataOp, requests: u64, bytes: u64, nanos: u64) {
         let counters = self.of(op);
         add(&counters.completed, requests);
         add(&counters.bytes, bytes);
@@ -93,12 +92,12 @@ impl Counters {
     }
 
     /// Counts a request that was failed.
-    pub fn failed(&self, op: Op) {
+    pub fn failed(&self, op: DataOp) {
         add(&self.of(op).failed, 1);
     }
 
     /// Counts a request that went back to the module to be held.
-    pub fn held(&self, op: Op) {
+    pub fn held(&self, op: DataOp) {
         add(&self.of(op).held, 1);
     }
 }
@@ -221,7 +220,10 @@ pub struct Totals {
 
 impl Totals {
     /// Adds up `queues` as of `now`.
-    pub fn of<'a>(queues: impl IntoIterator<Item = &'a Counters>, now: Moment) -> Self {
+    pub fn of<'a>(
+        queues: impl IntoIterator<Item = &'a CachePadded<Counters>>,
+        now: Moment,
+    ) -> Self {
         let mut totals = Self::default();
         for counters in queues {
             totals.reads.add(&counters.reads);
@@ -238,8 +240,9 @@ impl Totals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::transfer::Transfer;
     use proptest::prelude::*;
-    use srb_proto::descriptor::{Generation, Submission, Tag};
+    use srb_proto::descriptor::{Generation, Tag};
 
     proptest! {
         #[test]
@@ -258,16 +261,17 @@ mod tests {
 
     #[test]
     fn queues_add_up() {
-        let (a, b) = (Counters::new(4), Counters::new(4));
-        a.completed(Op::Read, 98, 98 * 512, 10_000);
-        b.completed(Op::Read, 2, 1024, 5_000_000);
-        b.failed(Op::Write);
-        a.held(Op::Write);
+        let new = || CachePadded::new(Counters::new(4));
+        let (a, b) = (new(), new());
+        a.completed(DataOp::Read, 98, 98 * 512, 10_000);
+        b.completed(DataOp::Read, 2, 1024, 5_000_000);
+        b.failed(DataOp::Write);
+        a.held(DataOp::Write);
         let moment = |nanos| Moment::from_nanos(nanos).expect("not zero");
         let (tag, generation) = (Tag(3), Generation(1));
-        let request =
-            Submission { tag, generation, op: Op::Read, repeated: false, arg: 0, len: 512 };
-        b.tags.begin(&request, 0, moment(1_000));
+        let op = DataOp::Read;
+        let request = Transfer { tag, generation, op, repeated: false, offset: 0, len: 512 };
+        b.tags.begin(&request, moment(1_000));
         let totals = Totals::of([&a, &b], moment(5_000));
         assert_eq!((totals.reads.completed, totals.reads.bytes), (100, 98 * 512 + 1024));
         assert_eq!((totals.writes.failed, totals.reads.failed), (1, 0));

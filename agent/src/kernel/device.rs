@@ -8,6 +8,7 @@ use std::ffi::CStr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 
+use crossbeam_utils::CachePadded;
 use srb_proto::control::DeviceInfo;
 
 use super::counters::Counters;
@@ -25,8 +26,8 @@ pub struct Device {
     pub name: String,
     /// Where its blocks are.
     pub volume: Volume,
-    /// By queue.
-    pub counters: Vec<Counters>,
+    /// By queue: each is written by another thread.
+    pub counters: Vec<CachePadded<Counters>>,
     size_bytes: AtomicU64,
     session: Arc<Session>,
 }
@@ -39,7 +40,7 @@ impl Device {
             attachment: info.attachment,
             name: field(&info.name),
             volume,
-            counters: (0..info.queues).map(|_| Counters::new(depth)).collect(),
+            counters: (0..info.queues).map(|_| Counters::new(depth).into()).collect(),
             size_bytes: AtomicU64::new(info.size_bytes),
             session,
         }

@@ -6,10 +6,11 @@
 //!
 //! In the order in which a request passes: [`session`] (how it all begins), [`mapping`] (channels
 //! and doorbells), [`bell`] (how a worker is woken), [`worker`] (one turn after the other),
-//! [`queue`] (submissions and completions of one device), `requests` (what waits for a server), and
-//! back. `polling` says when a worker looks instead of sleeping; [`tags`] and [`counters`] are what
-//! others see of it. Beside: [`control_channel`] takes what is asked beside data, `commands` does
-//! it, [`devices`] come and go, [`office`] holds what these work with.
+//! [`queue`] (submissions and completions of one device), [`transfer`] (a submission, checked),
+//! `requests` (what waits for a server), and back. `polling` says when a worker looks instead of
+//! sleeping; [`tags`] and [`counters`] are what others see of it. Beside: [`control_channel`] takes
+//! what is asked beside data, `commands` does it, [`devices`] come and go, [`office`] holds what
+//! these work with.
 //!
 //! # Who owns what
 //! A data worker's thread owns its queues, their rings and windows, and the requests under way. The
@@ -38,4 +39,5 @@ pub mod queue;
 mod requests;
 pub mod session;
 pub mod tags;
+pub mod transfer;
 pub mod worker;

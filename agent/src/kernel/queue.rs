@@ -14,9 +14,10 @@ use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 use std::sync::Arc;
 
-use srb_proto::descriptor::{Completion, Op, Submission, Tag, COMPLETION_WORDS, SUBMISSION_WORDS};
+use srb_proto::descriptor::{
+    Completion, DataOp, Submission, Tag, COMPLETION_WORDS, SUBMISSION_WORDS,
+};
 use srb_proto::doorbell::ReadySet;
-use srb_proto::layout::SECTOR_BYTES;
 use srb_proto::ring::{Consumer, Overrun, Producer};
 use srb_proto::status::{Errno, Status};
 
@@ -24,6 +25,7 @@ use super::counters::Counters;
 use super::device::Device;
 use super::ended::Ended;
 use super::mapping::Channel;
+use super::transfer::{Transfer, BEYOND_THE_END};
 use crate::base::clock::{Clock, Moment};
 use crate::base::window::Window;
 use crate::volume::Pipeline;
@@ -32,15 +34,6 @@ use crate::volume::Pipeline;
 const FAILED: Status = Status::Failed(Errno::Failed);
 /// Submissions taken from one queue before the next one has its turn.
 const BATCH: usize = 64;
-
-/// A request that the worker carries on with.
-#[derive(Clone, Copy, Debug)]
-pub struct Fetched {
-    /// What is asked, checked.
-    pub submission: Submission,
-    /// In bytes.
-    pub offset: u64,
-}
 
 /// How a request went; errors are positive errnos.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +57,28 @@ pub struct Round {
     pub completed: bool,
     /// Submissions that were taken.
     pub taken: u32,
+}
+
+/// Requests that one round has completed at once, and their bytes, by op.
+#[derive(Debug, Default)]
+struct AtOnce {
+    reads: (u64, u64),
+    writes: (u64, u64),
+}
+
+impl AtOnce {
+    fn of(&mut self, op: DataOp) -> &mut (u64, u64) {
+        match op {
+            DataOp::Read => &mut self.reads,
+            DataOp::Write => &mut self.writes,
+        }
+    }
+
+    fn add(&mut self, op: DataOp, len: u32) {
+        let (requests, bytes) = self.of(op);
+        *requests = requests.wrapping_add(1);
+        *bytes = bytes.wrapping_add(len.into());
+    }
 }
 
 /// One queue of a device. Belongs to its worker's thread.
@@ -130,7 +145,7 @@ impl Queue {
     }
 
     fn counters(&self) -> Option<&Counters> {
-        self.device.counters.get(self.number)
+        self.device.counters.get(self.number).map(|counters| &**counters)
     }
 
     /// Takes submissions, a batch at most. Completes what needs no waiting, and what makes no
@@ -143,10 +158,10 @@ impl Queue {
         pipeline: &Pipeline,
         clock: &Clock,
         now: Moment,
-        mut start: impl FnMut(&Self, Fetched),
+        mut start: impl FnMut(&Self, Transfer),
     ) -> Result<Round, Ended> {
         let mut round = Round { more: true, completed: false, taken: 0 };
-        let mut at_once = [(0u64, 0u64); 2];
+        let mut at_once = AtOnce::default();
         // Views of the rings cost more than an entry does, hence once for all entries.
         let channel = self.channel.clone();
         let submissions = channel.submissions().ok_or_else(|| overrun(&self.device))?;
@@ -161,20 +176,16 @@ impl Queue {
             let completion = match self.check(words)? {
                 Err(None) => continue,
                 Err(Some(malformed)) => malformed,
-                Ok(fetched) => match self.try_at_once(pipeline, fetched) {
+                Ok(transfer) => match self.try_at_once(pipeline, &transfer) {
                     Some(completion) => {
-                        let op = usize::from(fetched.submission.op == Op::Write);
-                        if let Some((requests, bytes)) = at_once.get_mut(op) {
-                            *requests = requests.wrapping_add(1);
-                            *bytes = bytes.wrapping_add(completion.len.into());
-                        }
+                        at_once.add(transfer.op, transfer.len);
                         completion
                     }
                     None => {
                         if let Some(counters) = self.counters() {
-                            counters.tags.begin(&fetched.submission, fetched.offset, now);
+                            counters.tags.begin(&transfer, now);
                         }
-                        start(self, fetched);
+                        start(self, transfer);
                         continue;
                     }
                 },
@@ -186,7 +197,8 @@ impl Queue {
         }
         if let (true, Some(counters)) = (round.completed, self.counters()) {
             let nanos = clock.now().since(now);
-            for (op, (requests, bytes)) in [Op::Read, Op::Write].into_iter().zip(at_once) {
+            for op in DataOp::ALL {
+                let (requests, bytes) = *at_once.of(op);
                 if requests > 0 {
                     counters.completed(op, requests, bytes, nanos);
                 }
@@ -200,11 +212,11 @@ impl Queue {
     fn check(
         &mut self,
         words: [u64; SUBMISSION_WORDS],
-    ) -> Result<Result<Fetched, Option<Completion>>, Ended> {
+    ) -> Result<Result<Transfer, Option<Completion>>, Ended> {
         let problem = match Submission::from_words(words) {
             Err(error) => format!("{error:?}"),
-            Ok(submission) => match self.range(&submission)? {
-                Ok(offset) => return Ok(Ok(Fetched { submission, offset })),
+            Ok(submission) => match self.transfer(&submission)? {
+                Ok(transfer) => return Ok(Ok(transfer)),
                 Err(problem) => format!("{problem}: {submission:?}"),
             },
         };
@@ -222,36 +234,27 @@ impl Queue {
         Ok(Err(completion))
     }
 
-    fn range(&self, submission: &Submission) -> Result<Result<u64, &'static str>, Ended> {
-        let Submission { tag, op, arg, len, .. } = *submission;
+    fn transfer(&self, submission: &Submission) -> Result<Result<Transfer, &'static str>, Ended> {
+        let tag = submission.tag;
         let Some(window) = self.windows.get(tag.index()) else {
             return Ok(Err("no such tag"));
         };
         if self.counters().is_none_or(|counters| counters.tags.is_in_flight(tag)) {
             return Ok(Err("the tag is in flight"));
         }
-        if !matches!(op, Op::Read | Op::Write) {
-            return Ok(Err("not an op for a device"));
-        }
-        if len == 0 || len as usize > window.len() {
-            return Ok(Err("length out of range"));
-        }
-        let range = arg
-            .checked_mul(SECTOR_BYTES)
-            .and_then(|start| Some((start, start.checked_add(len.into())?)));
-        Ok(match range {
-            Some((start, end)) if self.device.reaches(end)? => Ok(start),
-            _ => Err("beyond the end of the volume"),
+        Ok(match Transfer::new(submission, window.len()) {
+            Ok(transfer) if !self.device.reaches(transfer.end())? => Err(BEYOND_THE_END),
+            checked => checked,
         })
     }
 
     /// Carries out what needs no waiting. A failure is left to the future, which says why.
-    fn try_at_once(&self, pipeline: &Pipeline, fetched: Fetched) -> Option<Completion> {
-        let Submission { tag, generation, op, len, .. } = fetched.submission;
+    fn try_at_once(&self, pipeline: &Pipeline, transfer: &Transfer) -> Option<Completion> {
+        let Transfer { tag, generation, op, len, .. } = *transfer;
         let window = self.windows.get(tag.index())?;
         let result = match op {
-            Op::Write => pipeline.write_at_once(window, len as usize)?,
-            _ => pipeline.read_at_once(window, len as usize)?,
+            DataOp::Read => pipeline.read_at_once(window, len as usize)?,
+            DataOp::Write => pipeline.write_at_once(window, len as usize)?,
         };
         result.ok().map(|()| Completion { tag, generation, transient: false, status: 0, len })
     }
@@ -263,8 +266,8 @@ impl Queue {
     }
 
     /// Completes a request that [`Self::fetch`] gave to `start`.
-    pub fn complete(&mut self, submission: &Submission, outcome: Outcome, now: Moment) {
-        let Submission { tag, generation, op, len, .. } = *submission;
+    pub fn complete(&mut self, transfer: &Transfer, outcome: Outcome, now: Moment) {
+        let Transfer { tag, generation, op, len, .. } = *transfer;
         let Some(counters) = self.counters() else {
             return;
         };

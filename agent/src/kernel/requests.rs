@@ -17,10 +17,11 @@ use std::task::{Context, Poll};
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::StreamExt;
-use srb_proto::descriptor::{Op, Submission};
+use srb_proto::descriptor::DataOp;
 use tokio::task::unconstrained;
 
-use super::queue::{Fetched, Queue};
+use super::queue::Queue;
+use super::transfer::Transfer;
 use crate::base::errors::RequestError;
 use crate::volume::Pipeline;
 
@@ -37,11 +38,11 @@ impl Requests {
     }
 
     /// Sends a request on its way; it begins when it is polled.
-    pub(crate) fn push(&self, queue: &Queue, fetched: Fetched, pipeline: &Rc<Pipeline>) {
-        let request = Request::new(queue, fetched, pipeline);
-        match request.submission.op {
-            Op::Write => self.writes.push(request),
-            _ => self.reads.push(request),
+    pub(crate) fn push(&self, queue: &Queue, transfer: Transfer, pipeline: &Rc<Pipeline>) {
+        let request = Request::new(queue, transfer, pipeline);
+        match transfer.op {
+            DataOp::Read => self.reads.push(request),
+            DataOp::Write => self.writes.push(request),
         }
     }
 
@@ -76,17 +77,14 @@ impl Requests {
 /// A request on its way, and the device whose window it uses.
 struct Request {
     device: u32,
-    submission: Submission,
-    offset: u64,
-    transfer: LocalBoxFuture<'static, Result<(), RequestError>>,
+    transfer: Transfer,
+    way: LocalBoxFuture<'static, Result<(), RequestError>>,
 }
 
 /// What became of a request.
 pub(crate) struct Finished {
     pub(crate) device: u32,
-    pub(crate) submission: Submission,
-    /// In bytes.
-    pub(crate) offset: u64,
+    pub(crate) transfer: Transfer,
     pub(crate) result: Result<(), RequestError>,
 }
 
@@ -94,36 +92,30 @@ impl Future for Request {
     type Output = Finished;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Finished> {
-        let Self { device, submission, offset, .. } = *self;
-        self.transfer.as_mut().poll(cx).map(|result| Finished {
-            device,
-            submission,
-            offset,
-            result,
-        })
+        let Self { device, transfer, .. } = *self;
+        self.way.as_mut().poll(cx).map(|result| Finished { device, transfer, result })
     }
 }
 
 impl Request {
-    fn new(queue: &Queue, fetched: Fetched, pipeline: &Rc<Pipeline>) -> Self {
-        let Fetched { submission, offset } = fetched;
+    fn new(queue: &Queue, transfer: Transfer, pipeline: &Rc<Pipeline>) -> Self {
         let (pipeline, windows) = (Rc::clone(pipeline), Rc::clone(queue.windows()));
         let (device, number) = (Arc::clone(queue.device()), queue.number());
-        let transfer = Box::pin(async move {
-            let repeated = submission.repeated;
-            let (len, tag) = (submission.len as usize, submission.tag.index());
+        let way = Box::pin(async move {
+            let Transfer { tag, op, repeated, offset, len, .. } = transfer;
+            let len = len as usize;
             // INVARIANT: `Queue::fetch` has seen that the tag has a window.
-            let Some(window) = windows.get(tag) else { return Ok(()) };
+            let Some(window) = windows.get(tag.index()) else { return Ok(()) };
             let counters = device.counters.get(number);
-            let progress = counters.and_then(|counters| counters.tags.progress(submission.tag));
+            let progress = counters.and_then(|counters| counters.tags.progress(tag));
             let volume = &device.volume;
-            match submission.op {
-                Op::Write => {
+            match op {
+                DataOp::Read => pipeline.read_observed(volume, offset, window, len, progress).await,
+                DataOp::Write => {
                     pipeline.write_observed(volume, offset, window, len, repeated, progress).await
                 }
-                _ => pipeline.read_observed(volume, offset, window, len, progress).await,
             }
         });
-        Self { device: queue.device().index, submission, offset, transfer }
+        Self { device: queue.device().index, transfer, way }
     }
 }

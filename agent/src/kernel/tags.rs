@@ -13,20 +13,21 @@ use std::sync::atomic::{
     fence, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
 
-use srb_proto::descriptor::{Op, Submission, Tag};
+use srb_proto::descriptor::{DataOp, Op, Tag};
 
+use super::transfer::Transfer;
 use crate::base::clock::Moment;
 use crate::paths::{Progress, Seen};
 
-/// What `what` says of the op, above the length.
-const WRITE: u64 = 1 << 32;
+/// Where the op's number lies in `what`, above the length.
+const OP_SHIFT: u32 = 32;
 
 /// One tag.
 #[derive(Debug, Default)]
 struct Slot {
     /// When the request was fetched; 0: the tag is not in flight, and the rest means nothing.
     since: AtomicU64,
-    /// Length in bytes, and [`WRITE`].
+    /// Length in bytes, and the op.
     what: AtomicU64,
     /// In bytes.
     offset: AtomicU64,
@@ -41,8 +42,8 @@ pub struct InFlight {
     pub tag: Tag,
     /// When it was fetched from the module.
     pub since: Moment,
-    /// [`Op::Read`] or [`Op::Write`].
-    pub op: Op,
+    /// What it does.
+    pub op: DataOp,
     /// Where it begins, in bytes.
     pub offset: u64,
     /// Length in bytes.
@@ -68,17 +69,16 @@ impl Tags {
         self.slots.get(tag.index())
     }
 
-    /// Notes that a request at `offset` bytes is in flight since `now`. The one that had the tag
-    /// before has ended.
-    pub fn begin(&self, submission: &Submission, offset: u64, now: Moment) {
-        let Some(slot) = self.slot(submission.tag) else { return };
+    /// Notes that a request is in flight since `now`. The one that had the tag before has ended.
+    pub fn begin(&self, transfer: &Transfer, now: Moment) {
+        let Some(slot) = self.slot(transfer.tag) else { return };
         // ORDERING: pairs with the acquire fence in `seen`: who sees one of these stores also sees
         // that the request before is over.
         fence(Release);
         slot.progress.clear();
-        let write = if submission.op == Op::Write { WRITE } else { 0 };
-        slot.what.store(write | u64::from(submission.len), Relaxed);
-        slot.offset.store(offset, Relaxed);
+        let op = u64::from(transfer.op.op() as u8) << OP_SHIFT;
+        slot.what.store(op | u64::from(transfer.len), Relaxed);
+        slot.offset.store(transfer.offset, Relaxed);
         // ORDERING: release, pairs with the acquire in `seen`, which then sees the stores above.
         slot.since.store(now.nanos(), Release);
     }
@@ -130,14 +130,10 @@ impl Slot {
         if self.since.load(Relaxed) != since {
             return None;
         }
-        Some(InFlight {
-            tag,
-            since: Moment::from_nanos(since)?,
-            op: if what & WRITE == 0 { Op::Read } else { Op::Write },
-            offset,
-            len: u32::try_from(what & !WRITE).unwrap_or(u32::MAX),
-            tries,
-        })
+        let since = Moment::from_nanos(since)?;
+        let op = Op::from_number(u8::try_from(what >> OP_SHIFT).ok()?)?.on_a_device()?;
+        let len = u32::try_from(what & u64::from(u32::MAX)).ok()?;
+        Some(InFlight { tag, since, op, offset, len, tries })
     }
 }
 
@@ -152,28 +148,28 @@ mod tests {
         Moment::from_nanos(nanos).expect("not zero")
     }
 
-    fn submission(op: Op, tag: u16, len: u32) -> Submission {
+    fn transfer(op: DataOp, tag: u16, offset: u64, len: u32) -> Transfer {
         let generation = Generation(1);
-        Submission { tag: Tag(tag), op, repeated: false, generation, arg: 0, len }
+        Transfer { tag: Tag(tag), generation, op, repeated: false, offset, len }
     }
 
     #[test]
     fn a_request_is_there_from_its_begin_to_its_end() {
         let tags = Tags::new(4);
         assert_eq!(tags.seen().count(), 0);
-        tags.begin(&submission(Op::Write, 3, 1 << 20), u64::MAX - 511, moment(5));
-        tags.begin(&submission(Op::Read, 0, 512), 4096, moment(7));
-        tags.begin(&submission(Op::Read, 4, 512), 4096, moment(7));
+        tags.begin(&transfer(DataOp::Write, 3, u64::MAX - (2 << 20), 1 << 20), moment(5));
+        tags.begin(&transfer(DataOp::Read, 0, 4096, 512), moment(7));
+        tags.begin(&transfer(DataOp::Read, 4, 4096, 512), moment(7));
         let write = InFlight {
             tag: Tag(3),
             since: moment(5),
-            op: Op::Write,
-            offset: u64::MAX - 511,
+            op: DataOp::Write,
+            offset: u64::MAX - (2 << 20),
             len: 1 << 20,
             tries: Seen::default(),
         };
         let (tag, since, tries) = (Tag(0), moment(7), Seen::default());
-        let read = InFlight { tag, since, op: Op::Read, offset: 4096, len: 512, tries };
+        let read = InFlight { tag, since, op: DataOp::Read, offset: 4096, len: 512, tries };
         assert_eq!(tags.seen().collect::<Vec<_>>(), [read, write]);
         assert_eq!(tags.moments().collect::<Vec<_>>(), [moment(7), moment(5)]);
         assert!(tags.is_in_flight(Tag(3)) && !tags.is_in_flight(Tag(1)));
@@ -185,11 +181,11 @@ mod tests {
     #[test]
     fn a_request_begins_without_the_tries_of_the_one_before() {
         let tags = Tags::new(1);
-        tags.begin(&submission(Op::Write, 0, 512), 0, moment(1));
+        tags.begin(&transfer(DataOp::Write, 0, 0, 512), moment(1));
         tags.progress(Tag(0)).expect("a tag").trying(1, 0, 3);
         assert_eq!(tags.seen().map(|seen| seen.tries.tries).collect::<Vec<_>>(), [3]);
         tags.end(Tag(0));
-        tags.begin(&submission(Op::Write, 0, 512), 0, moment(2));
+        tags.begin(&transfer(DataOp::Write, 0, 0, 512), moment(2));
         assert_eq!(tags.seen().map(|seen| seen.tries).collect::<Vec<_>>(), [Seen::default()]);
         assert!(tags.progress(Tag(1)).is_none());
     }
@@ -197,7 +193,7 @@ mod tests {
     #[test]
     fn a_request_that_ends_while_it_is_looked_at_is_left_out() {
         let tags = Tags::new(1);
-        let begin = |nanos| tags.begin(&submission(Op::Read, 0, 512), nanos, moment(nanos));
+        let begin = |at| tags.begin(&transfer(DataOp::Read, 0, at, 512), moment(at));
         let slot = tags.slot(Tag(0)).expect("a tag");
         begin(1);
         let seen = slot.seen_while(Tag(0), || {
@@ -223,8 +219,8 @@ mod tests {
             let writer = scope.spawn(|| {
                 // All numbers of a request are the same.
                 for number in 1..=ROUNDS {
-                    let request = submission(Op::Read, 0, number);
-                    tags.begin(&request, number.into(), moment(number.into()));
+                    let request = transfer(DataOp::Read, 0, number.into(), number);
+                    tags.begin(&request, moment(number.into()));
                     tags.end(Tag(0));
                 }
                 over.store(true, Relaxed);

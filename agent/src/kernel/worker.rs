@@ -24,7 +24,6 @@ use std::{io, mem};
 
 use nix::sys::pthread::pthread_kill;
 use nix::sys::signal::{sigaction, SaFlags, SigAction, SigHandler, SigSet, Signal};
-use srb_proto::descriptor::Op;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 use tokio::time::{interval, Interval, MissedTickBehavior};
@@ -36,6 +35,7 @@ use super::mapping::{Channel, Doorbell};
 use super::polling::Polling;
 use super::queue::{Outcome, Queue};
 use super::requests::{Finished, Requests};
+use super::transfer::{self, Transfer};
 use crate::base::clock::{Clock, Moment};
 use crate::base::failures::{Failures, LogLimit};
 use crate::process::memory::{self, STACK_BYTES};
@@ -414,7 +414,7 @@ impl State {
     }
 
     fn finish(&mut self, finished: Finished) {
-        let Finished { device, submission, offset, result } = finished;
+        let Finished { device, transfer, result } = finished;
         let Some(Some(queue)) = self.queues.get_mut(device as usize) else { return };
         let outcome = match &result {
             Ok(()) => Outcome::Done,
@@ -422,12 +422,13 @@ impl State {
             Err(error) if queue.device().holds() => Outcome::Held(error.errno()),
             Err(error) => Outcome::MayPass(error.errno()),
         };
-        queue.complete(&submission, outcome, self.now);
+        queue.complete(&transfer, outcome, self.now);
         if !mem::replace(&mut queue.is_dirty, true) {
             self.dirty.push(device);
         }
         if let Err(error) = result {
-            let what = if submission.op == Op::Write { "write" } else { "read" };
+            let Transfer { op, offset, len, .. } = transfer;
+            let what = transfer::name(op);
             let (name, volume) = (&queue.device().name, queue.device().volume.name());
             if let Outcome::Held(_) = outcome {
                 // No failure: the request comes again, and the module says so once for all of them.
@@ -436,7 +437,6 @@ impl State {
             }
             self.failures.note(what, Some(volume), &error);
             if let Some(held) = self.limit.pass() {
-                let len = submission.len;
                 tracing::error!("{name}: {what} of {len} bytes at {offset} failed: {error}");
                 if held > 0 {
                     tracing::error!("{held} more failures before this one were not logged");

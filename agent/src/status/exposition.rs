@@ -76,14 +76,15 @@ mod tests {
     use super::*;
     use crate::base::clock::Clock;
     use crate::kernel::counters::{Counters, Totals};
-    use srb_proto::descriptor::Op;
+    use crossbeam_utils::CachePadded;
+    use srb_proto::descriptor::DataOp;
 
     #[test]
     fn prometheus_text() {
         let mut page = Exposition::default();
         let mut metric = page.metric("srb_x_seconds", "histogram", "Of x.");
-        let counters = Counters::new(1);
-        counters.completed(Op::Read, 2, 0, 3_000);
+        let counters = CachePadded::new(Counters::new(1));
+        counters.completed(DataOp::Read, 2, 0, 3_000);
         metric.histogram(
             &[("device", "a\"b\\")],
             &Totals::of([&counters], Clock::start().now()).reads,

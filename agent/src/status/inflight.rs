@@ -7,12 +7,11 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use srb_proto::descriptor::Op;
-
 use crate::base::clock::Moment;
 use crate::base::errors::ErrorKind;
 use crate::kernel::device::Device;
 use crate::kernel::tags::InFlight;
+use crate::kernel::transfer;
 use crate::paths::Seen;
 use crate::volume::Repository;
 use srb_status::RequestStatus;
@@ -43,7 +42,7 @@ fn status(
         device: device.name.clone(),
         queue,
         tag: seen.tag.0,
-        op: if seen.op == Op::Write { "write" } else { "read" }.to_owned(),
+        op: transfer::name(seen.op).to_owned(),
         offset: seen.offset,
         len: seen.len,
         age_us: now.since(seen.since) / 1000,
