@@ -28,7 +28,7 @@ use crate::kernel::worker::{self, Order, Shared};
 use crate::parting;
 use crate::process::config::Config;
 use crate::process::logging::Log;
-use crate::process::notify::{keep_alive, notify, READY, STOPPING};
+use crate::process::notify::{keep_alive, notify, NotifyState};
 use crate::status::socket::StatusSocket;
 use crate::status::view::View;
 use crate::volume::{Prober, Repository, Volumes};
@@ -214,12 +214,12 @@ pub(crate) async fn serve(
         Stop::Asked => {
             match parting::words(&office.devices.list()) {
                 Some(words) => {
-                    notify(&format!("{STOPPING}\nSTATUS={words}"));
+                    notify(&[NotifyState::Stopping, NotifyState::Status(&words)]);
                     // Loud, whatever the level of the log: it is the last occasion.
                     tracing::error!("{words}");
                 }
                 None => {
-                    notify(STOPPING);
+                    notify(&[NotifyState::Stopping]);
                     tracing::info!("stopping");
                 }
             }
@@ -245,7 +245,8 @@ async fn serve_devices(config: &Config, office: &Rc<Office>, view: Rc<View>) -> 
         return ended;
     }
     let socket = StatusSocket::bind(&config.socket);
-    notify(&format!("{READY}\nSTATUS=session {}", office.session.number()));
+    let session = format!("session {}", office.session.number());
+    notify(&[NotifyState::Ready, NotifyState::Status(&session)]);
     let status = async {
         listening(&config.socket, socket).await.serve(view).await;
         std::future::pending::<Ended>().await

@@ -18,7 +18,7 @@ use srb_agent::kernel::session::{Entrance, Entry, Session, Standby};
 use srb_agent::kernel::worker;
 use srb_agent::process::config::{Arguments, Config};
 use srb_agent::process::logging::Log;
-use srb_agent::process::notify::notify;
+use srb_agent::process::notify::{notify, NotifyState};
 use srb_agent::process::{memory, rights};
 use srb_agent::standby;
 use tokio::signal::unix::{signal, SignalKind};
@@ -79,7 +79,7 @@ fn enter(config: &Config) -> Result<Entrance, BeginError> {
     let device = KernelDevice { path: config.device.clone() };
     if config.takeover {
         // The supervisor's process is about to end, and is not to be started anew.
-        notify(&format!("MAINPID={}", std::process::id()));
+        notify(&[NotifyState::MainPid(std::process::id())]);
     }
     if config.takeover || config.standby {
         return Standby::enter(&device);

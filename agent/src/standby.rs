@@ -25,7 +25,7 @@ use crate::kernel::session::{Begun, Entrance, Entry, Standby};
 use crate::process::config::Config;
 use crate::process::logging::Log;
 use crate::process::memory;
-use crate::process::notify::{keep_alive, notify, READY, STOPPING};
+use crate::process::notify::{keep_alive, notify, NotifyState};
 use crate::volume::Repository;
 
 /// Memory that each thread has ready.
@@ -74,12 +74,12 @@ async fn prepare_and_serve(
     if config.lock_memory {
         memory::lock_more();
     }
-    notify(&format!("{READY}\nSTATUS=standing by"));
+    notify(&[NotifyState::Ready, NotifyState::Status("standing by")]);
     tracing::info!("standing by");
     let begun = tokio::select! {
         begun = wait(standby, prepared.repository(), &log) => begun?,
         () = stop.as_mut() => {
-            notify(STOPPING);
+            notify(&[NotifyState::Stopping]);
             tracing::info!("stopping");
             return Ok(());
         }
@@ -87,7 +87,7 @@ async fn prepare_and_serve(
     match begun {
         Some(begun) => agent::serve(config, prepared, begun, log, stop).await,
         None => {
-            notify(STOPPING);
+            notify(&[NotifyState::Stopping]);
             tracing::info!(
                 "an agent has taken over, perhaps of another version: who stands by ends, to be \
                  started anew"

@@ -1,31 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Tells the supervisor how far the agent has come, as sd_notify(3) describes it.
 //!
-//! Called from the main thread; without a `NOTIFY_SOCKET` in the environment nothing happens.
+//! Called from the main thread; without a `NOTIFY_SOCKET` in the environment nothing happens. The
+//! crate sends the words; what is here is the watchdog of a process that takes over.
 
 use std::convert::Infallible;
 use std::ffi::OsStr;
-use std::io;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
+pub use sd_notify::NotifyState;
 use tokio::time::{interval, MissedTickBehavior};
 
-/// All devices that the module has are served.
-pub const READY: &str = "READY=1";
-/// The agent is about to end.
-pub const STOPPING: &str = "STOPPING=1";
-/// The main thread is not stuck.
-const ALIVE: &str = "WATCHDOG=1";
-
 /// Sends `state` to the supervisor, if there is one.
-pub fn notify(state: &str) {
-    if let Some(socket) = std::env::var_os("NOTIFY_SOCKET") {
-        if let Err(error) = send(&socket, state) {
-            tracing::warn!("cannot tell the supervisor {state}: {error}");
-        }
+pub fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!("cannot tell the supervisor {state:?}: {error}");
     }
 }
 
@@ -35,7 +24,7 @@ pub fn notify(state: &str) {
 pub async fn keep_alive(takes_over: bool) -> Infallible {
     let [period, pid] = ["WATCHDOG_USEC", "WATCHDOG_PID"].map(std::env::var_os);
     match half_period(period.as_deref(), pid.as_deref(), takes_over) {
-        Some(period) => repeat(period, || notify(ALIVE)).await,
+        Some(period) => repeat(period, || notify(&[NotifyState::Watchdog])).await,
         None => std::future::pending().await,
     }
 }
@@ -59,14 +48,6 @@ async fn repeat(period: Duration, mut tell: impl FnMut()) -> Infallible {
         ticks.tick().await;
         tell();
     }
-}
-
-fn send(socket: &OsStr, state: &str) -> io::Result<()> {
-    let address = match socket.as_bytes().split_first() {
-        Some((b'@', name)) => SocketAddr::from_abstract_name(name)?,
-        _ => SocketAddr::from_pathname(socket)?,
-    };
-    UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address).map(drop)
 }
 
 #[cfg(test)]
@@ -96,23 +77,5 @@ mod tests {
         let signs = repeat(Duration::from_secs(10), || count += 1);
         assert!(tokio::time::timeout(Duration::from_secs(95), signs).await.is_err());
         assert_eq!(count, 10, "at once, and each ten seconds");
-    }
-
-    #[test]
-    fn by_path_and_by_abstract_name() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("notify");
-        let by_path = UnixDatagram::bind(&path).expect("bound");
-        let name = format!("srb-notify-{}", std::process::id());
-        let address = SocketAddr::from_abstract_name(&name).expect("a name");
-        let by_name = UnixDatagram::bind_addr(&address).expect("bound");
-        for (socket, at) in [(by_path, path.into_os_string()), (by_name, format!("@{name}").into())]
-        {
-            send(&at, READY).expect("sent");
-            let mut buffer = [0; 16];
-            let len = socket.recv(&mut buffer).expect("received");
-            assert_eq!(&buffer[..len], b"READY=1");
-        }
-        assert!(send(OsStr::new("/nonexistent/socket"), READY).is_err());
     }
 }

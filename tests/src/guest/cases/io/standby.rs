@@ -167,7 +167,8 @@ fn it_says_what_it_does_and_has_no_right_that_it_does_not_need() -> TestResult {
     let told = || -> TestResult<String> {
         let mut buffer = [0; 4096];
         let len = supervisor.recv(&mut buffer)?;
-        Ok(String::from_utf8_lossy(buffer.get(..len).unwrap_or_default()).into_owned())
+        // A line for each thing that is told.
+        Ok(String::from_utf8_lossy(buffer.get(..len).unwrap_or_default()).trim_end().to_owned())
     };
     let standby = machine.start_standby_with(|command| {
         command.env("NOTIFY_SOCKET", path);
