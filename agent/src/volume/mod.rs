@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A volume's handle, and the operations on volumes as a whole.
 //!
-//! Before: the control channel asks. After: [`crate::paths`] does a try at a time. [`Volumes`]
-//! belongs to the control thread; a [`Volume`] is cloned to every worker that serves one of its
-//! queues.
+//! Before: the control channel asks. After: [`crate::store`] does it. [`Volumes`] belongs to the
+//! control thread; a [`Volume`] is cloned to every worker that serves one of its queues.
 
 mod alone;
 mod create;
-mod doubts;
 mod heritage;
 mod landing;
 mod limit;
@@ -26,7 +24,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::alone::Alone;
-use self::doubts::{Doubt, Doubts};
 pub(crate) use self::heritage::Heritage;
 pub(crate) use self::landing::Landing;
 use self::limit::Limit;
@@ -38,15 +35,9 @@ pub use self::repository::Repository;
 pub(crate) use self::unsettled::hook;
 use self::unsettled::Asker;
 use self::unsettled::Unsettled;
-use crate::base::errors::{ErrorKind, RequestError};
+use crate::base::errors::RequestError;
 use crate::base::settings::Settings;
-use crate::paths::{Client, Route, Watch};
-use crate::store::cdmi::probe::{is_left_over, is_scratch};
-use crate::store::cdmi::{Operation, Reply};
-use crate::store::{null, Subject};
-
-/// Scratch volumes of old probes that one listing has deleted at most.
-const MAX_SWEPT: usize = 16;
+use crate::store::{Store, Stores, Subject};
 
 /// A volume: its name, and what its requests share on all threads. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -150,10 +141,9 @@ impl WeakVolume {
 /// The operations. To be used inside a `LocalSet`: what is begun ends, or is undone, on a task of
 /// its own.
 pub struct Volumes {
-    client: Rc<Client>,
+    stores: Rc<Stores>,
     repository: Arc<Repository>,
     tasks: TaskTracker,
-    doubts: Rc<Doubts>,
 }
 
 impl fmt::Debug for Volumes {
@@ -166,27 +156,20 @@ impl Volumes {
     /// With connections of its own.
     #[must_use]
     pub fn new(repository: Arc<Repository>) -> Self {
-        let client = Rc::new(Client::new(Arc::clone(repository.paths())));
-        Self { client, repository, tasks: TaskTracker::new(), doubts: Rc::default() }
+        let tasks = TaskTracker::new();
+        let stores = Rc::new(Stores::new(Arc::clone(repository.paths()), tasks.clone()));
+        Self { stores, repository, tasks }
     }
 
-    /// The names, sorted. Scratch volumes of probes are left out, and deleted if nobody uses them
-    /// any more.
+    /// The names, sorted.
     ///
     /// # Errors
-    /// See [`ErrorKind`].
+    /// See [`ErrorKind`](crate::base::errors::ErrorKind).
     ///
     /// # Panics
-    /// Outside of a `LocalSet`, if there is something to delete.
+    /// Outside of a `LocalSet`, if there is something to tidy up.
     pub async fn list(&self) -> Result<Vec<String>, RequestError> {
-        if self.null_size().is_some() {
-            return Ok(Vec::new());
-        }
-        let reply = ask(&self.client, &Operation::List).await?;
-        let Reply::Names(mut names) = reply else { return Ok(Vec::new()) };
-        let left_over = names.iter().filter(|name| is_left_over(name));
-        left_over.take(MAX_SWEPT).for_each(|name| self.sweep(name));
-        names.retain(|name| !is_scratch(name));
+        let mut names = self.stores.list().await?;
         names.sort_unstable();
         Ok(names)
     }
@@ -194,12 +177,9 @@ impl Volumes {
     /// The size of a volume in bytes.
     ///
     /// # Errors
-    /// See [`ErrorKind`].
+    /// See [`ErrorKind`](crate::base::errors::ErrorKind).
     pub async fn stat(&self, name: &str) -> Result<u64, RequestError> {
-        match self.null_size() {
-            Some(size) => Ok(size),
-            None => size_of(&self.client, &self.volume(name)).await,
-        }
+        self.stores.size(self.volume(name).subject()).await
     }
 
     /// Creates a volume of `size` bytes, or nothing: what was done when the rest fails, or when the
@@ -207,7 +187,8 @@ impl Volumes {
     /// part.
     ///
     /// # Errors
-    /// See [`ErrorKind`]. The text says whether something was undone, and whether that failed.
+    /// See [`ErrorKind`](crate::base::errors::ErrorKind). The text says whether something was
+    /// undone, and whether that failed.
     ///
     /// # Panics
     /// Outside of a `LocalSet`.
@@ -218,7 +199,7 @@ impl Volumes {
     /// As [`Self::create`], until it is `cancelled`: then what was done is undone first.
     ///
     /// # Errors
-    /// See [`ErrorKind`]; [`ErrorKind::Cancelled`] when it is undone.
+    /// See [`ErrorKind`](crate::base::errors::ErrorKind); `Cancelled` when it is undone.
     ///
     /// # Panics
     /// Outside of a `LocalSet`.
@@ -229,12 +210,8 @@ impl Volumes {
         repeated: bool,
         cancelled: &CancellationToken,
     ) -> Result<(), RequestError> {
-        if let Some(known) = self.null_size() {
-            return null::create(name, known);
-        }
-        let doubts = Rc::clone(&self.doubts);
-        let job = create::Job { volume: self.volume(name), size, repeated, doubts };
-        create::run(&self.tasks, Rc::clone(&self.client), job, cancelled).await
+        let job = create::Job { volume: self.volume(name), size, repeated };
+        create::run(&self.tasks, Rc::clone(&self.stores), job, cancelled).await
     }
 
     /// Deletes what a create has left that was interrupted and whose agent is gone: a volume of 0
@@ -242,128 +219,35 @@ impl Volumes {
     /// success.
     ///
     /// # Errors
-    /// See [`ErrorKind`]; [`ErrorKind::Exists`] if a volume of another size is there. Whose that
-    /// is nobody can tell, so it stays.
+    /// See [`ErrorKind`](crate::base::errors::ErrorKind); `Exists` if a volume of another size is
+    /// there. Whose that is nobody can tell, so it stays.
     pub async fn undo_create(&self, name: &str, made: u64) -> Result<(), RequestError> {
-        if self.null_size().is_some() {
-            return Ok(());
-        }
-        let what = format!("undoing the create of volume {name}");
         let volume = self.volume(name);
-        // That agent's requests may still land, on what was found to be absent.
-        let alone = Alone::with(&self.client, &volume, true).await;
-        alone.settled().await;
-        match alone.size().await {
-            Ok(size) if size == 0 || size == made => {}
-            Ok(size) => {
-                let why = format!("it has {size} bytes, and may have been there before");
-                return Err(RequestError::plain(ErrorKind::Exists, what, why));
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error.within(what)),
-        }
-        match alone.change(&Operation::Delete(volume.subject())).await {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error.within(what)),
-            _ => Ok(()),
-        }
+        let alone = Alone::with(&volume, true).await;
+        self.stores.undo_create(volume.subject(), made, &alone).await
     }
 
     /// Makes a volume larger.
     ///
-    /// The new size is not read back: a 2xx is the server's word, and the probe has seen it keep
-    /// that word.
-    ///
     /// # Errors
-    /// See [`ErrorKind`]; [`ErrorKind::Invalid`] if the volume would not grow. With `repeated`, and
-    /// after an extend to the same size of which nobody could tell whether it had happened, a
-    /// volume that has the size already is a success.
+    /// See [`ErrorKind`](crate::base::errors::ErrorKind); `Invalid` if the volume would not grow.
+    /// With `repeated`, and after an extend to the same size of which nobody could tell whether it
+    /// had happened, a volume that has the size already is a success.
     pub async fn extend(&self, name: &str, size: u64, repeated: bool) -> Result<(), RequestError> {
-        let what = format!("extend of volume {name} to {size} bytes");
-        if self.null_size().is_some() {
-            return Err(null::fixed(what));
-        }
         let volume = self.volume(name);
-        let alone = Alone::with(&self.client, &volume, repeated).await;
-        let old = alone.size().await.map_err(|error| error.within(&what))?;
-        let repeated = repeated || self.doubts.holds(name, Doubt::Extended(size));
-        if repeated && old == size {
-            self.doubts.settle(name);
-            return Ok(());
-        }
-        if size <= old {
-            let why = format!("it would not grow: it has {old} bytes");
-            return Err(RequestError::plain(ErrorKind::Invalid, what, why));
-        }
-        let error = match alone.change(&Operation::SetSize(volume.subject(), size)).await {
-            Ok(_) => {
-                self.doubts.settle(name);
-                return Ok(());
-            }
-            Err(error) if !error.may_have_happened() => return Err(error.within(what)),
-            Err(error) => error,
-        };
-        alone.settled().await;
-        match alone.size().await {
-            Ok(now) if now == size => {
-                self.doubts.settle(name);
-                Ok(())
-            }
-            Ok(now) => Err(error.within(what).with_note(format!("it has {now} bytes"))),
-            Err(asked) => {
-                self.doubts.remember(name, Doubt::Extended(size));
-                let note = format!("it may have been extended: extend it again; {asked}");
-                Err(error.within(what).with_note(note))
-            }
-        }
+        let alone = Alone::with(&volume, repeated).await;
+        self.stores.extend(volume.subject(), size, repeated, &alone).await
     }
 
     /// Deletes a volume. With `repeated`, and after a destroy of which nobody could tell whether it
     /// had happened, one that does not exist is a success.
     ///
     /// # Errors
-    /// See [`ErrorKind`].
+    /// See [`ErrorKind`](crate::base::errors::ErrorKind).
     pub async fn destroy(&self, name: &str, repeated: bool) -> Result<(), RequestError> {
-        let what = format!("delete of volume {name}");
-        if self.null_size().is_some() {
-            return Err(null::fixed(what));
-        }
         let volume = self.volume(name);
-        let alone = Alone::with(&self.client, &volume, repeated).await;
-        let repeated = repeated || self.doubts.holds(name, Doubt::Destroyed);
-        // Asked first, "no such volume" is the truth; after a try whose answer was lost it might
-        // come from that try. A server that cannot tell a size may delete all the same.
-        let existed = match alone.size().await {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                self.doubts.settle(name);
-                return if repeated { Ok(()) } else { Err(error.within(what)) };
-            }
-            Err(error) if error.may_pass() => return Err(error.within(what)),
-            known => known.is_ok(),
-        };
-        match alone.change(&Operation::Delete(volume.subject())).await {
-            Ok(_) => {}
-            Err(error)
-                if error.kind() == ErrorKind::NotFound
-                    && (existed || repeated || error.may_have_happened()) => {}
-            Err(error) if error.may_have_happened() => self.is_gone(&alone, error).await?,
-            Err(error) => return Err(error),
-        }
-        self.doubts.settle(name);
-        Ok(())
-    }
-
-    /// After a delete that ended in `error`, and may have happened.
-    async fn is_gone(&self, alone: &Alone<'_>, error: RequestError) -> Result<(), RequestError> {
-        alone.settled().await;
-        match alone.size().await {
-            Err(asked) if asked.kind() == ErrorKind::NotFound => Ok(()),
-            Ok(_) => Err(error.with_note("it is still there")),
-            Err(asked) => {
-                self.doubts.remember(alone.volume().name(), Doubt::Destroyed);
-                let note = format!("it may have been deleted: destroy it again; {asked}");
-                Err(error.with_note(note))
-            }
-        }
+        let alone = Alone::with(&volume, repeated).await;
+        self.stores.destroy(volume.subject(), repeated, &alone).await
     }
 
     /// Waits until everything that dropped operations left behind is undone; for the end of the
@@ -376,34 +260,5 @@ impl Volumes {
 
     fn volume(&self, name: &str) -> Volume {
         self.repository.volume(name)
-    }
-
-    fn null_size(&self) -> Option<u64> {
-        match self.client.view().state.route {
-            Route::Null { size_bytes } => Some(size_bytes),
-            _ => None,
-        }
-    }
-
-    fn sweep(&self, name: &str) {
-        let (client, volume) = (Rc::clone(&self.client), self.volume(name));
-        self.tasks.spawn_local(async move {
-            let _ = ask(&client, &Operation::Delete(volume.subject())).await;
-        });
-    }
-}
-
-/// An operation that leaves nothing behind that others must wait for.
-async fn ask(client: &Client, operation: &Operation<'_>) -> Result<Reply, RequestError> {
-    client.run(operation, Watch::<Landing<'_>>::default()).await
-}
-
-async fn size_of(client: &Client, volume: &Volume) -> Result<u64, RequestError> {
-    let operation = Operation::Size(volume.subject());
-    match ask(client, &operation).await? {
-        Reply::Size(size) => Ok(size),
-        Reply::Done | Reply::Names(_) => {
-            Err(RequestError::plain(ErrorKind::Protocol, operation, "no size came"))
-        }
     }
 }

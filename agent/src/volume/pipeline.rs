@@ -3,7 +3,7 @@
 //!
 //! Before: the worker has fetched a submission. Here: what overlaps a write that may still land
 //! waits for it, and no more than `thread_pool_size` requests of a volume go on. After:
-//! [`crate::paths`] carry the request through its tries; or [`null`], at once.
+//! [`crate::store`] carries it out, some at once.
 //! docs/ordering.md says what this guarantees.
 
 use std::future::Future;
@@ -12,26 +12,29 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
+use srb_proto::descriptor::DataOp;
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 
 use super::{Asker, Direction, Landing, Permit, Repository, Volume};
 use crate::base::errors::{ErrorKind, RequestError};
 use crate::base::window::{Io, Window};
-use crate::paths::{budget, Client, Progress, Route, TryObserver, Watch};
-use crate::store::cdmi::Operation;
-use crate::store::null;
+use crate::paths::{budget, Progress, TryObserver, Watch};
+use crate::store::{words, Store, Stores};
 
 /// A worker's way to the repository, with connections of its own.
 #[derive(Debug)]
 pub struct Pipeline {
-    client: Client,
+    stores: Stores,
 }
 
 impl Pipeline {
     /// A pipeline without connections.
     #[must_use]
     pub fn new(repository: Arc<Repository>) -> Rc<Self> {
-        Rc::new(Self { client: Client::new(Arc::clone(repository.paths())) })
+        let paths = Arc::clone(repository.paths());
+        // Nothing that a request of data begins outlives it.
+        Rc::new(Self { stores: Stores::new(paths, TaskTracker::new()) })
     }
 
     /// Fills the first `len` bytes of `window` from `offset_bytes` of the volume.
@@ -69,11 +72,10 @@ impl Pipeline {
         if let Some(done) = without_work(&io) {
             return done;
         }
-        let operation = Operation::Read(volume.subject(), io);
         let Turn { permit: _permit, since_ms } =
-            self.turn(volume, &io, &operation, Direction::Read, Asker::Read).await?;
+            self.turn(volume, &io, DataOp::Read, Asker::Read).await?;
         let watch = Watch { progress, observer: None::<&Landing<'_>>, since_ms };
-        self.client.run(&operation, watch).await.map(drop)
+        self.stores.read(volume.subject(), io, watch).await
     }
 
     /// Writes the first `len` bytes of `window` to `offset_bytes` of the volume.
@@ -122,15 +124,14 @@ impl Pipeline {
             // From now on, so that it settles also if it is dropped before its first try.
             landing.abandon_try();
         }
-        let operation = Operation::Write(volume.subject(), io);
         loop {
             let Turn { permit, since_ms } =
-                self.turn(volume, &io, &operation, Direction::Write, landing.asker()).await?;
+                self.turn(volume, &io, DataOp::Write, landing.asker()).await?;
             if repeated {
                 landing.abandon_try();
             }
             let watch = Watch { observer: Some(&landing), since_ms, progress };
-            self.client.run(&operation, watch).await?;
+            self.stores.write(volume.subject(), io, watch).await?;
             drop(permit);
             if !landing.is_contested() {
                 return Ok(());
@@ -142,26 +143,20 @@ impl Pipeline {
         }
     }
 
-    /// [`Self::read`] where that needs no waiting, that is of a `null:` repository; `None`
-    /// elsewhere.
+    /// [`Self::read`] where that needs no waiting; `None` where it does.
     pub fn read_at_once(&self, window: &Window, len: usize) -> Option<Result<(), RequestError>> {
-        self.is_null().then(|| fits(null::read(window, len)))
+        self.stores.at_once(DataOp::Read, window, len).map(fits)
     }
 
-    /// [`Self::write`] where that needs no waiting, that is to a `null:` repository; `None`
-    /// elsewhere.
+    /// [`Self::write`] where that needs no waiting; `None` where it does.
     pub fn write_at_once(&self, window: &Window, len: usize) -> Option<Result<(), RequestError>> {
-        self.is_null().then(|| fits(null::write(window, len)))
+        self.stores.at_once(DataOp::Write, window, len).map(fits)
     }
 
     /// Closes connections that have been idle for too long; for the worker to call about once in
     /// ten seconds.
     pub fn close_idle(&self) {
-        self.client.close_idle();
-    }
-
-    fn is_null(&self) -> bool {
-        matches!(self.client.view().state.route, Route::Null { .. })
+        self.stores.client().close_idle();
     }
 
     /// The request's turn, for which it waits no longer than its tries might take: the module's
@@ -170,22 +165,26 @@ impl Pipeline {
         &self,
         volume: &'a Volume,
         io: &Io<'_>,
-        operation: &Operation<'_>,
-        direction: Direction,
+        op: DataOp,
         asker: Asker,
     ) -> Result<Turn<'a>, RequestError> {
+        let direction = match op {
+            DataOp::Read => Direction::Read,
+            DataOp::Write => Direction::Write,
+        };
         let mut admitted = pin!(self.admit(volume, io, direction, asker));
         let at_once = std::future::poll_fn(|cx| Poll::Ready(admitted.as_mut().poll(cx))).await;
         if let Poll::Ready(permit) = at_once {
             return Ok(Turn { permit, since_ms: None });
         }
-        let since_ms = Some(self.client.list().now_ms());
-        let patience = budget(&self.client.view().state.settings);
+        let since_ms = Some(self.stores.client().list().now_ms());
+        let patience = budget(&self.stores.client().view().state.settings);
         match timeout(patience, admitted).await {
             Ok(permit) => Ok(Turn { permit, since_ms }),
             Err(_) => {
                 let why = "its time went by while it waited for others";
-                Err(RequestError::plain(ErrorKind::Timeout, operation, why))
+                let what = words(op, volume.subject(), io);
+                Err(RequestError::plain(ErrorKind::Timeout, what, why))
             }
         }
     }
@@ -198,7 +197,7 @@ impl Pipeline {
         direction: Direction,
         asker: Asker,
     ) -> Permit<'a> {
-        let size = self.client.view().state.settings.thread_pool_size;
+        let size = self.stores.client().view().state.settings.thread_pool_size;
         let limit = volume.limit();
         limit.resize(usize::try_from(size).unwrap_or(usize::MAX));
         loop {

@@ -5,7 +5,7 @@ use super::*;
 use crate::base::window::Window;
 use crate::http::target::Target;
 use crate::paths::Request;
-use crate::store::cdmi::Operation;
+use crate::store::Operation;
 use crate::store::Subject;
 use futures_util::future::join;
 use futures_util::FutureExt;

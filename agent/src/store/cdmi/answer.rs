@@ -180,7 +180,7 @@ mod tests {
     use super::*;
     use crate::base::window::Window;
     use crate::http::body::Body;
-    use crate::store::Subject;
+    use crate::store::subject::Subject;
     use nix::libc;
 
     fn on(status: u16, operation: &Operation<'_>) -> Result<(), ErrorKind> {

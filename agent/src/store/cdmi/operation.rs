@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What is asked of a repository, and the HTTP request that asks it.
 //!
-//! Before: [`crate::volume`] makes an operation. After: [`super::answer`] reads what comes back.
+//! Before: [`super::Cdmi`] makes an operation. After: [`super::answer`] reads what comes back.
 //! The protocol's table of requests is `write_head`.
 
 use std::fmt;
 
+use srb_proto::descriptor::DataOp;
+
 use crate::base::window::Io;
 use crate::http::digits::put_number;
 use crate::http::target::Target;
-use crate::store::Subject;
+use crate::store::kind::words;
+use crate::store::subject::Subject;
 
 /// An operation that one request carries out. Repeating any of them is harmless by itself.
 #[derive(Clone, Copy, Debug)]
@@ -103,12 +106,8 @@ impl fmt::Display for Operation<'_> {
                 write!(f, "setting the size of volume {} to {size} bytes", volume.name())
             }
             Self::Delete(volume) => write!(f, "delete of volume {}", volume.name()),
-            Self::Read(volume, Io { offset, len, .. }) => {
-                write!(f, "read of {len} bytes at {offset} of volume {}", volume.name())
-            }
-            Self::Write(volume, Io { offset, len, .. }) => {
-                write!(f, "write of {len} bytes at {offset} of volume {}", volume.name())
-            }
+            Self::Read(volume, io) => f.write_str(&words(DataOp::Read, volume, io)),
+            Self::Write(volume, io) => f.write_str(&words(DataOp::Write, volume, io)),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::base::errors::{ErrorKind, Failure};
 use crate::base::window::{Io, Window};
 use crate::paths::limits::Limits;
 use crate::paths::{Attempts, Path, Prove, Verdict};
-use crate::store::Subject;
+use crate::store::subject::Subject;
 
 /// Begins the name of every scratch volume. Then come the seconds since 1970 and something nobody
 /// guesses.

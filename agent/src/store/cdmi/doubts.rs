@@ -3,7 +3,7 @@
 //!
 //! A create whose answers were all lost may have left an empty volume; the user, who was told so,
 //! gives the command again, and now the name is taken, by nobody but that create. Before: an
-//! operation of [`super::Volumes`] ends without knowing what it did. After: the next one for the
+//! command of [`super::Cdmi`] ends without knowing what it did. After: the next one for the
 //! same volume asks here. Belongs to the control thread, and is forgotten with the agent: then the
 //! user, who was told what may be left, removes it himself.
 
