@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A connection in memory, whose other end is in the test's hand.
 
+mod beside_hyper;
+
 use super::*;
 use crate::base::window::Window;
 use crate::http::target::Target;
