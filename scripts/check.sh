@@ -127,6 +127,7 @@ else
 fi
 check "shellcheck" shell_scripts
 check "spelling" spelling
+check "the picture is of its source" "$ROOT/scripts/picture.sh" check
 check "licence headers" spdx
 check "lines of at most 100 characters" long_lines
 if [[ cargo-deny == *"$ONLY"* ]]; then
