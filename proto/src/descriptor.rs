@@ -142,6 +142,25 @@ impl Op {
 }
 
 /// A request to the agent.
+///
+/// It goes into a ring as words, and comes out as something that may be nonsense:
+///
+/// ```
+/// use srb_proto::descriptor::{BadSubmission, Generation, Op, Submission, Tag};
+///
+/// let read = Submission {
+///     tag: Tag(3),
+///     op: Op::Read,
+///     repeated: false,
+///     generation: Generation(1),
+///     arg: 8, // the first sector
+///     len: 4096,
+/// };
+/// let [first, arg, len] = read.to_words();
+/// assert_eq!(Submission::from_words([first, arg, len]), Ok(read));
+/// let unknown = first | 0xff << 16;
+/// assert_eq!(Submission::from_words([unknown, arg, len]), Err(BadSubmission::Op(0xff)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Submission {
     /// Whose window is used.

@@ -28,6 +28,24 @@ pub const CAPACITY: usize = BITS * WORDS;
 
 /// A set of channel indices below [`CAPACITY`] with one taker. Each index has one inserter at a
 /// time.
+///
+/// ```
+/// use srb_proto::doorbell::{ReadySet, Sleeper};
+/// use std::sync::atomic::AtomicU64;
+///
+/// let words = [const { AtomicU64::new(0) }; 66];
+/// let (set, sleeper) = (ReadySet::new(&words[0], &words[1..65]), Sleeper::new(&words[65]));
+///
+/// // The receiver has nothing to do, and sleeps; somebody publishes on channel 70.
+/// assert!(sleeper.prepare(&set));
+/// set.insert(70);
+/// assert!(sleeper.must_wake(), "once for each sleep");
+/// assert!(!sleeper.must_wake());
+///
+/// let mut ready = Vec::new();
+/// set.take(|channel| ready.push(channel));
+/// assert_eq!(ready, [70]);
+/// ```
 #[derive(Debug)]
 pub struct ReadySet<'a, W> {
     summary: &'a W,

@@ -22,6 +22,23 @@
 use super::atomic::Word;
 
 /// The shared half of a ring: its tail index and its entries, `N` words each.
+///
+/// The two sides have it mapped, and each an index of its own:
+///
+/// ```
+/// use srb_proto::ring::{Consumer, Producer, Shared};
+/// use std::sync::atomic::AtomicU64;
+///
+/// // Four entries of two words, zeroed, as the kernel makes them.
+/// let (tail, entries) = (AtomicU64::new(0), [const { AtomicU64::new(0) }; 8]);
+/// let ring = Shared::<_, 2>::new(&tail, &entries).expect("a power of two of entries");
+/// let (mut producer, mut consumer) = (Producer::new(), Consumer::new());
+///
+/// producer.push(&ring, &[7, 8]);
+/// assert_eq!(consumer.pop(&ring), Ok(None), "nothing is published");
+/// producer.publish(&ring);
+/// assert_eq!(consumer.pop(&ring), Ok(Some([7, 8])));
+/// ```
 #[derive(Debug)]
 pub struct Shared<'a, W, const N: usize> {
     tail: &'a W,

@@ -140,6 +140,24 @@ impl WeakVolume {
 
 /// The operations. To be used inside a `LocalSet`: what is begun ends, or is undone, on a task of
 /// its own.
+///
+/// ```
+/// use srb_agent::base::{settings::Settings, tuning::RestConfig};
+/// use srb_agent::volume::{Repository, Volumes};
+/// use srb_proto::command::RepositoryUrl;
+///
+/// let repository = Repository::new(RestConfig::default());
+/// let urls = vec![RepositoryUrl::parse(b"null:1G").expect("a URL")];
+/// repository.apply(Settings { version: 1, urls, ..Settings::default() });
+///
+/// let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+/// tokio::task::LocalSet::new().block_on(&runtime, async {
+///     let volumes = Volumes::new(repository);
+///     assert_eq!(volumes.stat("any").await, Ok(1 << 30));
+///     let error = volumes.destroy("any", false).await.expect_err("nothing can be changed");
+///     assert_eq!(error.errno(), nix::libc::EINVAL);
+/// });
+/// ```
 pub struct Volumes {
     stores: Rc<Stores>,
     repository: Arc<Repository>,

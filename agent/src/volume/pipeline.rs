@@ -23,6 +23,25 @@ use crate::paths::{budget, Progress, TryObserver, Watch};
 use crate::store::{words, Store, Stores};
 
 /// A worker's way to the repository, with connections of its own.
+///
+/// ```
+/// use srb_agent::base::{settings::Settings, tuning::RestConfig, window::Window};
+/// use srb_agent::volume::{Pipeline, Repository};
+/// use srb_proto::command::RepositoryUrl;
+///
+/// let repository = Repository::new(RestConfig::default());
+/// let urls = vec![RepositoryUrl::parse(b"null:1G").expect("a URL")];
+/// repository.apply(Settings { version: 1, urls, ..Settings::default() });
+///
+/// let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+/// tokio::task::LocalSet::new().block_on(&runtime, async {
+///     let (pipeline, volume) = (Pipeline::new(repository.clone()), repository.volume("any"));
+///     // The memory of a tag; in the agent the module has it, too.
+///     let window = Window::from_vec(vec![0xff; 4096]);
+///     pipeline.read(&volume, 0, &window, 4096).await.expect("zeros");
+///     assert_eq!(window.to_vec(4096), [0; 4096]);
+/// });
+/// ```
 #[derive(Debug)]
 pub struct Pipeline {
     stores: Stores,

@@ -34,6 +34,13 @@ impl SizeError {
 
 /// Parses a size into bytes.
 ///
+/// ```
+/// use srb_proto::command::{parse_size, SizeError};
+///
+/// assert_eq!(parse_size("10G"), Ok(10 << 30));
+/// assert_eq!(parse_size("1000"), Err(SizeError::Unaligned));
+/// ```
+///
 /// # Errors
 /// See [`SizeError`].
 pub fn parse_size(text: &str) -> Result<u64, SizeError> {
