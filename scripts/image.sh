@@ -100,6 +100,19 @@ fill_image() {
     echo "$RELEASE" >"$out/release"
 }
 
+# forget_images: of the images of whole machines, which are large, those go that no checkout used
+# last.
+forget_images() {
+    local note checkout image needed=()
+    for note in "$CACHE"/machine-of-*; do
+        { read -r checkout && read -r image; } <"$note"
+        if [ -d "$checkout" ]; then needed+=("$image"); else rm -f "$note"; fi
+    done
+    for image in "$CACHE"/image-systemd-*; do
+        [[ " ${needed[*]} " == *" $(basename "$image") "* ]] || rm -rf "$image"
+    done
+}
+
 make_image() { step "image: the VM's disk and initramfs${VARIANT:+, $VARIANT}" fill_image "$1"; }
 
 VARIANT=${1:-} DEB=${2:-}
@@ -110,8 +123,12 @@ need_root "making the VM's image"
 host_tools mke2fs=e2fsprogs xz=xz-utils
 if [ "$VARIANT" = systemd ]; then
     "$ROOT/scripts/rootfs.sh" systemd
-    cached "$(machine_image_name "$DEB")" make_image
-    echo "$CACHE/$(machine_image_name "$DEB")"
+    IMAGE=$(machine_image_name "$DEB")
+    # Before it is there, so that nobody removes it.
+    printf '%s\n' "$ROOT" "$IMAGE" >"$CACHE/machine-of-$(key "$ROOT")"
+    cached "$IMAGE" make_image
+    forget_images
+    echo "$CACHE/$IMAGE"
     exit
 fi
 "$ROOT/scripts/sdk.sh" &
