@@ -4,7 +4,7 @@
 //! the volume is free again in bounded time.
 
 use std::path::PathBuf;
-use std::thread::sleep;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 
 use super::admin::Admin;
 use super::{millis, Campaign, Figures, Plan};
+use crate::guest::cases::io::join;
 use crate::guest::random::Random;
 use crate::guest::shell::Shell;
 use crate::guest::wait::{wait_for, wait_until};
@@ -23,6 +24,8 @@ const ADMIN_PORT: u16 = 8180;
 const LANDED: Duration = Duration::from_millis(600);
 /// How long an agent may take to go, a volume to become free.
 const BOUND: Duration = Duration::from_secs(30);
+/// How often it is looked whether the agent has ended.
+const STEP: Duration = Duration::from_millis(20);
 /// The size of each round's volume, and the one it is to have.
 const SMALL: u64 = 1 << 20;
 const LARGE: u64 = 2 << 20;
@@ -129,12 +132,23 @@ impl Bench {
         }
     }
 
-    /// Waits until another command may have the volume: one that changes nothing.
+    /// Waits until another command may have the volume: one that changes nothing. A hung agent that
+    /// does not let go of a device is cut off, and ends when it goes on; a supervisor starts
+    /// another one then, while the command waits for it.
     fn wait_until_free(&mut self, volume: &str) -> TestResult {
-        let began = Instant::now();
-        wait_until("the volume is free", BOUND, || {
-            sysfs::command("extend", format!("{volume} 512")) != Err(Errno::EBUSY)
-        })?;
+        let (began, words) = (Instant::now(), format!("{volume} 512"));
+        let asked = thread::spawn(move || {
+            wait_until("the volume is free", BOUND, || {
+                sysfs::command("extend", &words) != Err(Errno::EBUSY)
+            })
+        });
+        while !asked.is_finished() {
+            if self.machine.agent()?.ended()?.is_some() {
+                self.machine.start_agent()?;
+            }
+            sleep(STEP);
+        }
+        join(asked)?;
         self.held = self.held.max(millis(began.elapsed()));
         Ok(())
     }
