@@ -5,7 +5,7 @@
 # usage: bench.sh                     all; leaves target/results/bench.json and docs/benchmarks
 #        bench.sh quick               srb's own rates, beside those in docs/benchmarks
 #        bench.sh only PART...        parts of the full run (null_blk, ublk, nbd, ring_null, http,
-#                                     agent_rss, scale), beside those in docs/benchmarks
+#                                     agent_rss, scale, resume), beside those in docs/benchmarks
 #        bench.sh native              what needs no kernel, on this machine at its own speed
 #        bench.sh profile PATH JOB    where instructions go: PATH null or http, JOB randread_4k_qd32
 . "$(dirname "$0")/lib.sh"

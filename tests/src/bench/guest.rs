@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::contenders::{self, Target, PEERS};
 use super::jobs::{self, Shape};
-use super::{footprint, profile, server, Figure, Record};
+use super::{footprint, profile, resume, server, Figure, Record};
 use crate::guest::{clean, process, Failed, TestResult};
 
 /// Requests to `null:` between two looks at the agent's memory, in millions.
@@ -42,7 +42,8 @@ impl Scope {
 }
 
 /// The parts of a full run.
-pub const PARTS: [&str; 7] = ["null_blk", "ublk", "nbd", "ring_null", "http", "agent_rss", "scale"];
+pub const PARTS: [&str; 8] =
+    ["null_blk", "ublk", "nbd", "ring_null", "http", "agent_rss", "scale", "resume"];
 
 /// Measures, or only these of [`PARTS`], and prints a record a line; returns whether nothing is
 /// missing.
@@ -71,6 +72,11 @@ pub fn run(scope: Scope, only: Option<Vec<String>>) -> bool {
         figures(footprint::connections(&mut machine, &device)?);
         drop(device);
         figures(footprint::scale(&mut machine)?);
+        Ok(())
+    });
+    run.group("resume", |_| {
+        let (mut machine, device) = server::machine()?;
+        figures(resume::figures(&mut machine, &device)?);
         Ok(())
     });
     run.missing == 0

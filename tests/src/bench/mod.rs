@@ -18,6 +18,7 @@ pub mod jobs;
 pub mod native;
 mod profile;
 pub mod report;
+mod resume;
 mod server;
 
 /// A measured number.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use srb_tests::boots::steps;
-use srb_tests::guest::{cases, cut, suite};
+use srb_tests::guest::{cases, cut, memory, suite};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         }
         Some((steps::WORD, rest @ [_, ..])) => return steps::main(rest),
         Some((cut::WORD, rest @ [_, ..])) => return cut::main(rest),
+        Some((memory::WORD, rest @ [_, ..])) => return memory::main(rest),
         _ => {}
     }
     let lists = std::env::args().any(|argument| argument == "--list");

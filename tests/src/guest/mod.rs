@@ -34,6 +34,7 @@ pub mod injection;
 pub mod kmemleak;
 pub mod kmsg;
 mod machine;
+pub mod memory;
 pub mod pauses;
 pub mod process;
 pub mod races;

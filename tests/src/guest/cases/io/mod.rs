@@ -40,6 +40,7 @@ mod sleep;
 mod standby;
 mod storm;
 mod stuck;
+mod swap;
 mod takeover;
 mod verify;
 
@@ -75,6 +76,7 @@ pub(super) fn cases() -> Vec<Case> {
         force::cases(),
         takeover::cases(),
         standby::cases(),
+        swap::cases(),
         leaks::cases(),
         hostile::cases(),
     ];
