@@ -31,8 +31,8 @@ vm-test: ## the tests in the VM only; TESTS=FILTER selects among them
 	scripts/vm-tests.sh $(TESTS)
 
 .PHONY: boots
-boots: ## the packages on a whole machine, in VMs: boot, services, power-off (root; TESTS=FILTER)
-	scripts/boots.sh $(TESTS)
+boots: ## the packages on a whole machine, in VMs: boot, services, power-off (root; TESTS=, ROUNDS=)
+	scripts/boots.sh $(TESTS) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 .PHONY: test-debug
 test-debug: ## the tests in a VM whose kernel looks for bugs (KERNEL=debug or kcsan, TESTS=FILTER)

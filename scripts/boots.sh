@@ -6,7 +6,7 @@
 . "$(dirname "$0")/lib.sh"
 
 need_root "making the VM"
-host_tools qemu-system-x86_64=qemu-system-x86 e2fsck=e2fsprogs
+host_tools qemu-system-x86_64=qemu-system-x86 e2fsck=e2fsprogs xfs_repair=xfsprogs
 DEBS=$("$ROOT/scripts/deb.sh")
 SRB_VM_IMAGE=$("$ROOT/scripts/image.sh" systemd "$DEBS"/srb-dkms_*.deb)
 # The test's own program; srb's are those of the packages.

@@ -15,6 +15,9 @@ use std::time::Duration;
 use crate::faults::server::Server;
 use crate::vm::{self, host, Accel, Error, Folders, Job, Options, Stopped};
 
+use power::Kind;
+
+mod power;
 pub mod steps;
 
 /// A boot, a step and an end.
@@ -53,14 +56,7 @@ fn tests() -> Vec<Test<'static>> {
     let one = |step: &'static [&'static str], server: bool| {
         move |site: &Site<'_>, name: &str| site.boot(name, step, server, STOPS)
     };
-    let stop = |kind: &'static str| {
-        move |site: &Site<'_>, name: &str| {
-            let rounds = 0..site.run.rounds;
-            let found: Result<Vec<String>, String> =
-                rounds.map(|_| site.stop(name, kind)).collect();
-            Ok(found?.join("; "))
-        }
-    };
+    let stop = |kind: &'static Kind| move |site: &Site<'_>, name: &str| site.stops(name, kind);
     vec![
         ("boots::a_mount_of_fstab_comes_back_by_itself", Box::new(one(&["look"], true))),
         ("boots::services_survive_what_befalls_the_agent", Box::new(one(&["services"], true))),
@@ -71,10 +67,11 @@ fn tests() -> Vec<Test<'static>> {
                 site.boot(name, &["no-server", &site.port.to_string()], false, STOPS)
             }),
         ),
-        ("boots::the_power_goes_off_soon", Box::new(stop("well"))),
-        ("boots::the_power_goes_off_though_the_server_is_away", Box::new(stop("server"))),
-        ("boots::the_power_goes_off_though_requests_are_stuck", Box::new(stop("stuck"))),
-        ("boots::the_power_goes_off_though_the_agent_is_dead", Box::new(stop("agent"))),
+        ("boots::the_power_goes_off_soon", Box::new(stop(&power::WELL))),
+        ("boots::the_power_goes_off_though_the_server_is_away", Box::new(stop(&power::NO_SERVER))),
+        ("boots::the_power_goes_off_though_requests_are_stuck", Box::new(stop(&power::STUCK))),
+        ("boots::the_power_goes_off_though_agents_are_killed", Box::new(stop(&power::KILLED))),
+        ("boots::without_any_agent_it_stops_all_the_same", Box::new(stop(&power::NO_AGENT))),
     ]
 }
 
@@ -141,41 +138,28 @@ impl Site<'_> {
         power_off(stopped, STOPS)
     }
 
-    /// Starts a machine from a copy of the disk, and does a step; its power must be off within
-    /// `bound` after that.
-    fn boot(&self, name: &str, step: &[&str], server: bool, bound: Duration) -> Outcome {
-        self.serve(server)?;
+    /// A copy of the disk on which all is installed, for one machine.
+    fn disk(&self) -> Result<Disk, String> {
         let disk = self.run.folders.runs.join(format!("boots-{}.img", std::process::id()));
         copy(&self.installed, &disk)?;
-        let stopped = self.machine(name, step, &disk);
-        // Nothing is lost if it stays.
-        let _ = fs::remove_file(&disk);
-        let figures = fs::read_to_string(self.log(name)).unwrap_or_default();
-        let figures = figures.lines().filter_map(|line| line.strip_prefix(steps::FIGURE));
-        let mut figures: Vec<String> = figures.map(str::to_owned).collect();
-        figures.push(power_off(stopped?, bound)?);
+        Ok(Disk(disk))
+    }
+
+    /// Starts a machine of its own, and does a step; its power must be off within `bound` after
+    /// that.
+    fn boot(&self, name: &str, step: &[&str], server: bool, bound: Duration) -> Outcome {
+        self.serve(server)?;
+        let stopped = self.machine(name, step, &self.disk()?.0)?;
+        let mut figures = self.figures(name);
+        figures.push(power_off(stopped, bound)?);
         Ok(figures.join(", "))
     }
 
-    /// Stops a machine to which something has happened; the file system is clean afterwards where
-    /// that was possible.
-    fn stop(&self, name: &str, kind: &str) -> Outcome {
-        let pulled_out = Duration::from_secs(steps::SHUTDOWN_SECS);
-        let bound = if kind == "well" { STOPS } else { STOPS.saturating_add(pulled_out) };
-        let figures = self.boot(name, &["stop", kind, &self.port.to_string()], true, bound)?;
-        self.serve(true)?;
-        let server = self.server();
-        let volume = server.as_ref().map(|server| server.volume("vol1")).unwrap_or_default();
-        let check = if kind == "well" { "-fn" } else { "-fy" };
-        let output = Command::new("e2fsck").arg(check).arg(&volume).output();
-        let output = output.map_err(|error| format!("e2fsck: {error}"))?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let (clean, mended) = (output.status.code() == Some(0), output.status.code() < Some(4));
-        if clean || (kind != "well" && mended) {
-            Ok(figures)
-        } else {
-            Err(format!("the file system is not clean afterwards: {text}"))
-        }
+    /// What the last step has measured.
+    fn figures(&self, name: &str) -> Vec<String> {
+        let said = fs::read_to_string(self.log(name)).unwrap_or_default();
+        let figures = said.lines().filter_map(|line| line.strip_prefix(steps::FIGURE));
+        figures.map(str::to_owned).collect()
     }
 
     fn log(&self, name: &str) -> PathBuf {
@@ -233,10 +217,25 @@ impl Drop for Site<'_> {
     }
 }
 
-/// How long it took, if not too long.
+/// A disk that goes with its machine.
+struct Disk(PathBuf);
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Nothing is lost if it stays.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// How long it took, in words.
 fn power_off(stopped: Stopped, bound: Duration) -> Outcome {
+    off_after(stopped, bound).map(|took| format!("off after {:.1} s", took.as_secs_f64()))
+}
+
+/// How long it took, if not too long.
+fn off_after(stopped: Stopped, bound: Duration) -> Result<Duration, String> {
     match stopped.power_off {
-        Some(took) if took <= bound => Ok(format!("off after {:.1} s", took.as_secs_f64())),
+        Some(took) if took <= bound => Ok(took),
         Some(took) => Err(format!("the power went off after {took:?}, more than {bound:?}")),
         None => Err("the power did not go off".to_owned()),
     }
