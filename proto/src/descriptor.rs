@@ -92,6 +92,15 @@ impl DataOp {
     /// All of them.
     pub const ALL: [Self; 2] = [Self::Read, Self::Write];
 
+    /// How it is called in logs, lists and errors.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+        }
+    }
+
     /// As it stands in a submission.
     #[must_use]
     pub const fn op(self) -> Op {

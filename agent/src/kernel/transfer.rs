@@ -48,15 +48,6 @@ impl Transfer {
 /// What is wrong with a request that leaves the volume.
 pub(super) const BEYOND_THE_END: &str = "beyond the end of the volume";
 
-/// How an op is called in logs, lists and errors.
-#[must_use]
-pub const fn name(op: DataOp) -> &'static str {
-    match op {
-        DataOp::Read => "read",
-        DataOp::Write => "write",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

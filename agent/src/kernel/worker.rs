@@ -35,7 +35,7 @@ use super::mapping::{Channel, Doorbell};
 use super::polling::Polling;
 use super::queue::{Outcome, Queue};
 use super::requests::{Finished, Requests};
-use super::transfer::{self, Transfer};
+use super::transfer::Transfer;
 use crate::base::clock::{Clock, Moment};
 use crate::base::failures::{Failures, LogLimit};
 use crate::process::memory::{self, STACK_BYTES};
@@ -428,7 +428,7 @@ impl State {
         }
         if let Err(error) = result {
             let Transfer { op, offset, len, .. } = transfer;
-            let what = transfer::name(op);
+            let what = op.name();
             let (name, volume) = (&queue.device().name, queue.device().volume.name());
             if let Outcome::Held(_) = outcome {
                 // No failure: the request comes again, and the module says so once for all of them.

@@ -11,7 +11,6 @@ use crate::base::clock::Moment;
 use crate::base::errors::ErrorKind;
 use crate::kernel::device::Device;
 use crate::kernel::tags::InFlight;
-use crate::kernel::transfer;
 use crate::paths::Seen;
 use crate::volume::Repository;
 use srb_status::RequestStatus;
@@ -42,7 +41,7 @@ fn status(
         device: device.name.clone(),
         queue,
         tag: seen.tag.0,
-        op: transfer::name(seen.op).to_owned(),
+        op: seen.op.name().to_owned(),
         offset: seen.offset,
         len: seen.len,
         age_us: now.since(seen.since) / 1000,

@@ -9,7 +9,7 @@ use srb_proto::descriptor::DataOp;
 use tokio_util::sync::CancellationToken;
 
 use super::subject::Subject;
-use crate::base::errors::RequestError;
+use crate::base::errors::{ErrorKind, RequestError};
 use crate::base::window::{Io, Window};
 use crate::paths::{TryObserver, Watch};
 
@@ -120,9 +120,12 @@ pub(crate) enum Created {
 
 /// A read or a write in words, for errors.
 pub(crate) fn words(op: DataOp, volume: &Subject, io: &Io<'_>) -> String {
-    let (name, Io { len, offset, .. }) = (volume.name(), io);
-    match op {
-        DataOp::Read => format!("read of {len} bytes at {offset} of volume {name}"),
-        DataOp::Write => format!("write of {len} bytes at {offset} of volume {name}"),
-    }
+    let Io { len, offset, .. } = io;
+    format!("{} of {len} bytes at {offset} of volume {}", op.name(), volume.name())
+}
+
+/// What becomes of a request whose window has room for it, or has not.
+pub(crate) fn fits(fits: bool) -> Result<(), RequestError> {
+    let why = "the window is too small";
+    fits.then_some(()).ok_or_else(|| RequestError::plain(ErrorKind::Invalid, "request", why))
 }

@@ -30,7 +30,7 @@ use tokio_util::task::TaskTracker;
 use self::cdmi::Cdmi;
 #[cfg(test)]
 pub(crate) use self::cdmi::Operation;
-pub(crate) use self::kind::{words, Create, Created, Store, Turn};
+pub(crate) use self::kind::{fits, words, Create, Created, Store, Turn};
 use self::null::Null;
 pub(crate) use self::subject::Subject;
 use crate::base::errors::RequestError;

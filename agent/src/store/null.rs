@@ -10,7 +10,7 @@ use std::fmt;
 use srb_proto::descriptor::DataOp;
 use tokio_util::sync::CancellationToken;
 
-use super::kind::{Create, Created, Store, Turn};
+use super::kind::{fits, Create, Created, Store, Turn};
 use super::subject::Subject;
 use crate::base::errors::{ErrorKind, RequestError};
 use crate::base::window::{Io, Window};
@@ -105,10 +105,7 @@ impl Store for Null {
 
 impl Null {
     fn now(&self, op: DataOp, io: &Io<'_>) -> Result<(), RequestError> {
-        match self.at_once(op, io.window, io.len) {
-            Some(true) => Ok(()),
-            _ => Err(RequestError::plain(ErrorKind::Invalid, "request", "the window is too small")),
-        }
+        fits(self.at_once(op, io.window, io.len) == Some(true))
     }
 }
 

@@ -20,7 +20,7 @@ use super::{Asker, Direction, Landing, Permit, Repository, Volume};
 use crate::base::errors::{ErrorKind, RequestError};
 use crate::base::window::{Io, Window};
 use crate::paths::{budget, Progress, TryObserver, Watch};
-use crate::store::{words, Store, Stores};
+use crate::store::{fits, words, Store, Stores};
 
 /// A worker's way to the repository, with connections of its own.
 ///
@@ -244,11 +244,6 @@ fn without_work(io: &Io<'_>) -> Option<Result<(), RequestError>> {
         len if len > io.window.len() => Some(fits(false)),
         _ => None,
     }
-}
-
-fn fits(fits: bool) -> Result<(), RequestError> {
-    let why = "the window is too small";
-    fits.then_some(()).ok_or_else(|| RequestError::plain(ErrorKind::Invalid, "request", why))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Asks URLs that are down whether they are back.
 //!
-//! Before: [`crate::agent`] has it run beside the control worker. After: the store
-//! knows what is asked, [`crate::paths`] say which URL is asked when.
+//! Before: [`crate::agent`] has it run beside the control worker. After: the store knows what
+//! is asked, [`crate::paths`] say which URL is asked when.
 
 use std::convert::Infallible;
 use std::sync::Arc;
