@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use super::process::{self, kill_all, tasks};
+use super::process::{self, kill_all, stuck, tasks};
 use super::wait::wait_until;
 use super::{machine, sysfs, TestResult};
 
@@ -38,8 +38,8 @@ pub fn check() -> Vec<String> {
             found.push(format!("the module does not unload: {}", machine::message(&why)));
         }
     }
-    for task in stuck() {
-        found.push(format!("the task {task} is stuck in D state"));
+    for task in stuck(STUCK) {
+        found.push(format!("the task {} ({}) is stuck in D state", task.name, task.pid));
     }
     found
 }
@@ -50,13 +50,6 @@ pub fn check() -> Vec<String> {
 /// What rmmod said, or that it took too long.
 pub fn unload() -> TestResult {
     process::run(Command::new("rmmod").arg("srb"), UNLOAD)?.success().map(drop)
-}
-
-/// The tasks that stay in D state; one that only waits for its disk is soon out of it.
-fn stuck() -> Vec<String> {
-    let sleeping = || tasks().into_iter().filter(|task| task.state == 'D');
-    let _ = wait_until("no task in D state", STUCK, || sleeping().next().is_none());
-    sleeping().map(|task| format!("{} ({})", task.name, task.pid)).collect()
 }
 
 /// Removes what a test left, as far as that is possible; returns what could not be removed.

@@ -285,6 +285,29 @@ fn task(folder: &Path) -> Option<Task> {
     Some(Task { pid, name: name.to_owned(), state: tail.chars().next()? })
 }
 
+/// The tasks that stay in D state for so long; one that only waits for its disk is soon out of it,
+/// and another one may be in it by then.
+#[must_use]
+pub fn stuck(bound: Duration) -> Vec<Task> {
+    stay_asleep(bound, tasks)
+}
+
+fn stay_asleep(bound: Duration, mut look: impl FnMut() -> Vec<Task>) -> Vec<Task> {
+    let mut asleep = move || {
+        let mut tasks = look();
+        tasks.retain(|task| task.state == 'D');
+        tasks
+    };
+    let mut stuck = asleep();
+    // Those that are left when the bound is over were asleep at each look.
+    let _ = wait_until("no task stays in D state", bound, || {
+        let now = asleep();
+        stuck.retain(|task| now.iter().any(|other| other.pid == task.pid));
+        stuck.is_empty()
+    });
+    stuck
+}
+
 /// Kills every process of one of these names.
 ///
 /// # Errors
@@ -296,4 +319,34 @@ pub fn kill_all(names: &[&str]) -> TestResult {
         let _ = kill(Pid::from_raw(task.pid), Signal::SIGKILL);
     }
     wait_until(&format!("{names:?} are gone"), DEATH, || named().next().is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn look(pids: &[i32]) -> Vec<Task> {
+        let task = |pid: &i32| Task { pid: *pid, name: "x".to_owned(), state: 'D' };
+        let awake = Task { pid: 99, name: "y".to_owned(), state: 'S' };
+        pids.iter().map(task).chain([awake]).collect()
+    }
+
+    #[test]
+    fn tasks_that_take_turns_are_not_stuck() {
+        // There is one at each look, and none at all of them; whoever comes later is not at fault.
+        let looks: [&[i32]; 3] = [&[1, 2], &[2, 3], &[3]];
+        let mut looks = looks.into_iter().chain(std::iter::repeat(&[4][..]));
+        let found = stay_asleep(Duration::from_secs(5), || look(looks.next().expect("endless")));
+        assert_eq!(found, []);
+    }
+
+    #[test]
+    fn one_that_stays_is_stuck() {
+        let mut turn = 0;
+        let found = stay_asleep(Duration::from_millis(50), || {
+            turn += 1;
+            look(&[7, 100 + turn])
+        });
+        assert_eq!(found.iter().map(|task| task.pid).collect::<Vec<_>>(), [7]);
+    }
 }

@@ -15,8 +15,7 @@ use super::{millis, Campaign, Figures, Plan};
 use crate::guest::cases::hostile_program::WORD;
 use crate::guest::cases::io::disk::Disk;
 use crate::guest::cases::io::join;
-use crate::guest::machine::message;
-use crate::guest::process::{self, tasks};
+use crate::guest::process::{self, stuck};
 use crate::guest::random::Random;
 use crate::guest::udev::settle;
 use crate::guest::wait::{patiently, wait_until};
@@ -189,10 +188,10 @@ fn round(state: State, random: &mut Random) -> TestResult<Duration> {
     if let State::FrozenServer = state {
         machine.playground(0)?.daemon()?.signal(Signal::SIGCONT)?;
     }
-    let stuck = || tasks().into_iter().filter(|task| task.state == 'D').collect::<Vec<_>>();
-    wait_until("no task in D state", D_STATE, || stuck().is_empty())
-        .map_err(|why| format!("{}: {:?}", message(&why), stuck()))?;
-    Ok(took)
+    match stuck(D_STATE).as_slice() {
+        [] => Ok(took),
+        stuck => Err(format!("{state:?}: stuck in D state: {stuck:?}").into()),
+    }
 }
 
 fn run(plan: &Plan, figures: &mut Figures) -> TestResult {
