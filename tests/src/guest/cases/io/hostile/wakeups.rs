@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::time::{clock_gettime, ClockId};
 use srb_proto::control::{Enter, ENTER, ENTER_WAIT, MAX_POLL_USECS};
 use srb_proto::doorbell::{ReadySet, Sleeper, WORDS};
 use srb_proto::layout::{DoorbellPage, Mapping, CONTROL_WORKER};
@@ -16,15 +17,17 @@ use srb_proto::layout::{DoorbellPage, Mapping, CONTROL_WORKER};
 use super::super::set_parameter;
 use super::control::{Control, Map};
 use crate::guest::machine::message;
-use crate::guest::wait::wait_for;
+use crate::guest::wait::{patiently, wait_for};
 use crate::guest::TestResult;
 
 /// How long a sleep may last that a wake-up ends.
 const WAKE_UP: Duration = Duration::from_secs(10);
 /// Wake-ups without work in each way to sleep.
 const WAKE_UPS: i64 = 30;
-/// Calls of which some at least have the processor to themselves.
-const LOOKS: usize = 100;
+/// How often ENTER is told to look.
+const LOOKS: usize = 10;
+/// Within what time that many calls have had the processor to themselves.
+const ALONE: Duration = Duration::from_secs(30);
 
 /// The control worker, of which two threads believe that they are it: one sleeps, one takes.
 struct Worker {
@@ -67,25 +70,38 @@ fn begin() -> TestResult<(Control, Worker)> {
     Ok((control, worker))
 }
 
-/// ENTER looks for work as long as it was told where nobody else wants the processor, as in some
-/// of many calls; no longer where there is work, or where it was told not to.
+/// ENTER looks for work as long as it was told where nobody else wants the processor, which happens
+/// sooner or later; no longer where there is work, or where it was told not to. What a call takes
+/// is counted in processor time: who was only kept from running has not looked.
 pub(super) fn looks() -> TestResult {
     let (_control, worker) = begin()?;
     let told = Duration::from_micros(MAX_POLL_USECS.into());
     let took = |poll_usecs: u32| {
-        let began = Instant::now();
+        let began = processor_time()?;
         worker.file.call(ENTER, Enter { wait: false, poll_usecs }.to_bits())?;
-        Ok::<_, Errno>(began.elapsed())
+        Ok::<_, Errno>(processor_time()?.saturating_sub(began))
     };
-    let times = |poll_usecs| (0..LOOKS).map(|_| took(poll_usecs)).collect::<Result<Vec<_>, _>>();
-    let whole = times(MAX_POLL_USECS)?.into_iter().filter(|took| *took >= told).count();
-    assert!(whole >= LOOKS / 10, "it looked for so long {whole} times of {LOOKS}");
-    let shortest = times(0)?.into_iter().min();
-    assert!(shortest < Some(told), "it looked for {shortest:?} at least, and was told not to");
+    let (began, mut whole) = (Instant::now(), 0);
+    while whole < LOOKS {
+        whole += usize::from(took(MAX_POLL_USECS)? >= told);
+        let so_far = began.elapsed();
+        assert!(so_far < patiently(ALONE), "it looked for so long {whole} times in {so_far:?}");
+    }
+    let shortest = |poll_usecs| {
+        let took = (0..LOOKS).map(|_| took(poll_usecs)).collect::<Result<Vec<_>, _>>()?;
+        Ok::<_, Errno>(took.into_iter().min())
+    };
+    let idle = shortest(0)?;
+    assert!(idle < Some(told), "it looked for {idle:?} at least, and was told not to");
     worker.work().insert(0);
-    let shortest = times(MAX_POLL_USECS)?.into_iter().min();
-    assert!(shortest < Some(told), "it looked for {shortest:?} at least, and there was work");
+    let busy = shortest(MAX_POLL_USECS)?;
+    assert!(busy < Some(told), "it looked for {busy:?} at least, and there was work");
     Ok(())
+}
+
+/// For how long this thread has run until now.
+fn processor_time() -> Result<Duration, Errno> {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from)
 }
 
 pub(super) fn run() -> TestResult {
