@@ -6,6 +6,8 @@
 # usage: deb.sh            build; prints the folder
 #        deb.sh twice      build once more, from nothing, elsewhere and at another time: the
 #                          packages must have the same bytes
+#        deb.sh next       build the same with a later version, for tests of an upgrade; prints the
+#                          folder, which the others leave alone
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/debian.sh"
 
@@ -32,11 +34,13 @@ copy_sources() {
         LC_ALL=C sort | LC_ALL=C comm -13 "$1.files" - | while read -r file; do rm "$1/$file"; done
 }
 
-# build WORK NAME: builds in WORK/NAME, with cargo's own files in WORK/target.
+# build WORK NAME [SUFFIX]: builds in WORK/NAME, with cargo's own files in WORK/target; the version
+# with a suffix.
 build() {
     local work=$1 name=$2
     mkdir -p "$work/target"
     copy_sources "$work/$name"
+    sed -i "1s/)/${3:-})/" "$work/$name/debian/changelog"
     rm -f "$work"/*.{deb,buildinfo,changes}
     inside "$TREE" "$work:/mnt" "$CACHE/$VENDOR:/mnt/$name/vendor:ro" \
         "$SLICE:/mnt/$name/slice:ro" -- sh -c "
@@ -64,8 +68,13 @@ WORK=$CACHE/debs-$(key "$ROOT")
 mkdir -p "$WORK"
 exec 9>"$CACHE/locks/$(basename "$WORK")"
 flock 9
-SRB_LOG_LINES=60 step "packages" build "$WORK" srb
-SRB_LOG_LINES=60 step "packages: lintian" lint
+if [ "${1:-}" = next ]; then
+    OUT=$ROOT/target/deb-next
+    SRB_LOG_LINES=60 step "packages of a next version" build "$WORK" srb +next
+else
+    SRB_LOG_LINES=60 step "packages" build "$WORK" srb
+    SRB_LOG_LINES=60 step "packages: lintian" lint
+fi
 if [ "${1:-}" = twice ]; then
     AGAIN=$CACHE/tmp/debs-again.$$
     trap 'rm -rf "$AGAIN"' EXIT

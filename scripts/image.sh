@@ -5,7 +5,8 @@
 # processors must look like. Prints the folder's path.
 # usage: image.sh              the VM's
 #        image.sh systemd DEB  a whole machine's, which starts with systemd and Debian's default
-#                              kernel, has this package installed and room for more
+#                              kernel, has this package installed and room for more; later/ has what
+#                              boots its disk once the kernel in /later-kernel is installed there
 . "$(dirname "$0")/lib.sh"
 
 # The modules that the initramfs loads: the root disk, its file system, and the overlay that makes
@@ -76,6 +77,24 @@ install_package() {
         apt-get install -y --no-install-recommends "/mnt/$(basename "$2")"
 }
 
+# What boots the kernel whose packages the tree $1 holds, in the folder $2.
+add_later_kernel() {
+    local unpacked=$2/unpacked deb RELEASE
+    mkdir -p "$unpacked/usr"
+    for deb in "$1"/later-kernel/linux-{image,modules,binary,base}-[0-9]*.deb; do
+        [ ! -e "$deb" ] || dpkg-deb -x "$deb" "$unpacked"
+    done
+    RELEASE=$(ls "$unpacked/usr/lib/modules")
+    cp -r "$unpacked/usr/lib/modules/$RELEASE" "$1/usr/lib/modules/"
+    inside -w "$1" -- depmod "$RELEASE"
+    make_initrd "$2/initrd" "$2/initrd.img" "$1"
+    rm -rf "$1/usr/lib/modules/$RELEASE"
+    cp "$(find "$unpacked" -name "vmlinuz*" -type f -print -quit)" "$2/vmlinuz"
+    echo "$RELEASE" >"$2/release"
+    echo "${COMMAND_LINE[*]}" >"$2/cmdline"
+    rm -rf "$unpacked" "$2/initrd"
+}
+
 fill_image() {
     local out=$1 tree=$1/tree room=64
     if [ "$VARIANT" = systemd ]; then
@@ -84,7 +103,8 @@ fill_image() {
         VMLINUZ=$tree/boot/vmlinuz-$RELEASE
         add_services "$tree"
         install_package "$tree" "$DEB"
-        room=400
+        add_later_kernel "$tree" "$out/later"
+        room=1200
     else
         cp -a "$CACHE/$(rootfs_name)" "$tree"
         copy_modules "$tree"

@@ -192,7 +192,7 @@ kernel_name() {
 }
 # The VM's tree; with "systemd" as argument that of a whole machine.
 rootfs_name() {
-    echo "rootfs${1:+-$1}-$(cd "$ROOT/scripts" && key rootfs.sh debian.sh)"
+    echo "rootfs${1:+-$1}-$(cd "$ROOT/scripts" && key rootfs.sh debian.sh ${1:+backports.sh})"
 }
 # machine_image_name DEB: the image of a whole machine in which this package is installed.
 machine_image_name() {

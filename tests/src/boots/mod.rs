@@ -22,6 +22,8 @@ pub mod steps;
 
 /// A boot, a step and an end.
 const BOUND: Duration = Duration::from_secs(900);
+/// The same where a compiler runs in between, which TCG makes slow.
+const BOUND_OF_BUILD: Duration = Duration::from_secs(3600);
 /// How long a machine may take to stop that has nothing to wait for; TCG is slow.
 const STOPS: Duration = Duration::from_secs(60);
 
@@ -47,6 +49,26 @@ struct Site<'a> {
     installed: PathBuf,
 }
 
+/// One start of a machine, what it does, and its end.
+struct Boot<'a> {
+    /// The test's, of which its log has its name.
+    name: &'a str,
+    /// With its arguments.
+    step: &'a [&'a str],
+    disk: &'a Path,
+    kernel: Kernel,
+    bound: Duration,
+}
+
+/// What a machine starts with.
+#[derive(Clone, Copy)]
+enum Kernel {
+    /// Debian's default, which the image has.
+    Default,
+    /// The one that [`steps`] installs.
+    Later,
+}
+
 type Outcome = Result<String, String>;
 
 /// A name, and what the machine does.
@@ -60,6 +82,7 @@ fn tests() -> Vec<Test<'static>> {
     vec![
         ("boots::a_mount_of_fstab_comes_back_by_itself", Box::new(one(&["look"], true))),
         ("boots::services_survive_what_befalls_the_agent", Box::new(one(&["services"], true))),
+        ("boots::the_next_version_takes_over", Box::new(one(&["next-version"], true))),
         ("boots::purging_leaves_nothing", Box::new(one(&["purge"], true))),
         (
             "boots::without_its_server_the_machine_starts",
@@ -72,6 +95,10 @@ fn tests() -> Vec<Test<'static>> {
         ("boots::the_power_goes_off_though_requests_are_stuck", Box::new(stop(&power::STUCK))),
         ("boots::the_power_goes_off_though_agents_are_killed", Box::new(stop(&power::KILLED))),
         ("boots::without_any_agent_it_stops_all_the_same", Box::new(stop(&power::NO_AGENT))),
+        (
+            "boots::a_later_kernel_is_installed_and_booted",
+            Box::new(|site, name| site.later_kernel(name)),
+        ),
     ]
 }
 
@@ -134,7 +161,7 @@ impl Site<'_> {
     fn install(&self) -> Outcome {
         copy(&self.run.folders.image.join("root.img"), &self.installed)?;
         let port = self.port.to_string();
-        let stopped = self.machine("install", &["install", &port], &self.installed)?;
+        let stopped = self.machine(Boot::new("install", &["install", &port], &self.installed))?;
         power_off(stopped, STOPS)
     }
 
@@ -149,9 +176,28 @@ impl Site<'_> {
     /// that.
     fn boot(&self, name: &str, step: &[&str], server: bool, bound: Duration) -> Outcome {
         self.serve(server)?;
-        let stopped = self.machine(name, step, &self.disk()?.0)?;
+        let stopped = self.machine(Boot::new(name, step, &self.disk()?.0))?;
         let mut figures = self.figures(name);
         figures.push(power_off(stopped, bound)?);
+        Ok(figures.join(", "))
+    }
+
+    /// A machine that gets a later kernel, and starts again with it.
+    fn later_kernel(&self, name: &str) -> Outcome {
+        self.serve(true)?;
+        let disk = self.disk()?;
+        let release = self.run.folders.image.join("later/release");
+        let text = fs::read_to_string(&release);
+        let text = text.map_err(|error| format!("{}: {error}", release.display()))?;
+        let step = ["later-kernel", text.trim()];
+        let boot = Boot::new(name, &step, &disk.0);
+        power_off(self.machine(Boot { bound: BOUND_OF_BUILD, ..boot })?, STOPS)?;
+        let mut figures = self.figures(name);
+        let step = ["on-later-kernel", text.trim()];
+        let boot = Boot::new(name, &step, &disk.0);
+        let stopped = self.machine(Boot { kernel: Kernel::Later, ..boot })?;
+        figures.extend(self.figures(name));
+        figures.push(power_off(stopped, STOPS)?);
         Ok(figures.join(", "))
     }
 
@@ -167,19 +213,24 @@ impl Site<'_> {
     }
 
     /// Runs the machine; does what the step wants of the server.
-    fn machine(&self, name: &str, step: &[&str], disk: &Path) -> Result<Stopped, String> {
+    fn machine(&self, boot: Boot<'_>) -> Result<Stopped, String> {
+        let Boot { name, step, disk, kernel, bound } = boot;
         let log = self.log(name);
+        let mut folders = self.run.folders.clone();
+        if matches!(kernel, Kernel::Later) {
+            folders.image.push("later");
+        }
         let command = ["/srb/bin/srb-guest-tests", steps::WORD];
         let command = command.iter().chain(step).map(ToString::to_string);
         let options = Options {
-            folders: self.run.folders.clone(),
+            folders,
             root_disk: Some(disk.to_owned()),
             console: log.with_extension("console"),
             memory_mib: 1024,
             cpus: 2,
             accel: Accel::Auto,
             disk_bytes: None,
-            timeout: Some(BOUND),
+            timeout: Some(bound),
             network: true,
             copy_output: Some(log.clone()),
             job: Job::Run(command.collect()),
@@ -205,6 +256,12 @@ impl Site<'_> {
         }
         let said = fs::read_to_string(&log).unwrap_or_default();
         Err(format!("{}: exit status {}\n{said}", step.join(" "), stopped.status))
+    }
+}
+
+impl<'a> Boot<'a> {
+    fn new(name: &'a str, step: &'a [&'a str], disk: &'a Path) -> Self {
+        Self { name, step, disk, kernel: Kernel::Default, bound: BOUND }
     }
 }
 

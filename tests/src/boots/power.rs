@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use super::{off_after, steps, Outcome, Site, STOPS};
+use super::{off_after, steps, Boot, Outcome, Site, STOPS};
 
 /// Volumes, and what says whether the file system on one is clean, which it reads only.
 const CHECKS: [(&str, &[&str]); 2] =
@@ -50,7 +50,7 @@ impl Site<'_> {
         self.serve(true)?;
         let disk = self.disk()?;
         let step = ["stop", kind.step, verb, &self.port.to_string()];
-        let took = off_after(self.machine(name, &step, &disk.0)?, bound)?;
+        let took = off_after(self.machine(Boot::new(name, &step, &disk.0))?, bound)?;
         self.serve(true)?;
         if kind.clean {
             self.must_be_clean()?;
@@ -58,7 +58,7 @@ impl Site<'_> {
         if round == 0 {
             let disk = if kind.whole { disk } else { self.disk()? };
             let step = ["again", if kind.clean { "clean" } else { "mended" }];
-            off_after(self.machine(name, &step, &disk.0)?, STOPS)?;
+            off_after(self.machine(Boot::new(name, &step, &disk.0))?, STOPS)?;
             self.must_be_clean()?;
         }
         Ok(took)

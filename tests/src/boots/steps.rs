@@ -13,6 +13,8 @@ use crate::guest::process::sh;
 use crate::guest::wait::wait_until;
 use crate::guest::{Failed, TestResult};
 
+mod later_kernel;
+mod load;
 mod services;
 mod stop;
 
@@ -47,6 +49,9 @@ pub fn main(words: &[String]) -> ExitCode {
         ["install", port] => install(port),
         ["look"] => look(),
         ["services"] => services::services(),
+        ["next-version"] => services::next_version(),
+        ["later-kernel", release] => later_kernel::install(release),
+        ["on-later-kernel", release] => later_kernel::look(release),
         ["purge"] => purge(),
         ["no-server", port] => no_server(port),
         ["stop", kind, verb, port] => stop::stop(kind, verb, port),

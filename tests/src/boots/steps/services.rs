@@ -1,51 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What can befall an agent under systemd, and what its users see of it.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::thread;
+use std::time::Duration;
 
+use super::load::Load;
 use super::{expect, run, started, FIGURE, STARTED};
 use crate::guest::wait::{wait_for, wait_until};
 use crate::guest::{Failed, TestResult};
-
-/// Writes without a pause, each write through to the volume; the longest that one took.
-struct Load {
-    ends: Arc<AtomicBool>,
-    thread: JoinHandle<std::io::Result<Duration>>,
-}
-
-impl Load {
-    fn start() -> std::io::Result<Self> {
-        let file = File::options().write(true).create(true).truncate(false).open("/mnt/load")?;
-        let ends = Arc::new(AtomicBool::new(false));
-        let over = Arc::clone(&ends);
-        let thread = thread::spawn(move || {
-            let (mut longest, mut turn) = (Duration::ZERO, 0);
-            // ORDERING: nothing else is read after it.
-            while !over.load(Ordering::Relaxed) {
-                let began = Instant::now();
-                // Elsewhere each time: a write to where a lost one may still land waits for that.
-                file.write_all_at(&[7; 4096], turn % 4096 * 4096)?;
-                file.sync_data()?;
-                turn += 1;
-                longest = longest.max(began.elapsed());
-            }
-            Ok(longest)
-        });
-        Ok(Self { ends, thread })
-    }
-
-    fn end(self) -> TestResult<Duration> {
-        // ORDERING: see `start`.
-        self.ends.store(true, Ordering::Relaxed);
-        let longest = self.thread.join().map_err(|_| "the load panicked")?;
-        Ok(longest.map_err(|error| format!("a write failed: {error}"))?)
-    }
-}
 
 /// The process that serves, of whichever unit: the last one that the module has told of.
 fn serving() -> TestResult<String> {
@@ -101,6 +63,18 @@ pub(super) fn services() -> TestResult {
     assert_ne!(why.trim(), "0", "no word of the watchdog");
     // The bound of a shutdown is none of anything else.
     run("systemctl restart srb-shutdown && findmnt /mnt")?;
-    // The same packages once more are an upgrade: under load, nothing fails.
-    pause("an upgrade", "dpkg -i /srb/deb/srb_*.deb", bound)
+    Ok(())
+}
+
+/// A later version of the packages that have the programs is installed, under load.
+pub(super) fn next_version() -> TestResult {
+    expect("the machine", &started()?, "running")?;
+    pause("an upgrade", "dpkg -i /srb/next/srb_*.deb", Duration::from_secs(15))?;
+    let version = run("dpkg-query -W -f '${Version}' srb")?;
+    assert!(version.ends_with("+next"), "{version}");
+    for process in run("pgrep -x srb-agent")?.split_whitespace() {
+        let program = run(&format!("readlink /proc/{process}/exe"))?;
+        expect("what an agent runs", &program, "/usr/sbin/srb-agent")?;
+    }
+    expect("failed units", &run("systemctl --failed --no-legend")?, "")
 }
