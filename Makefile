@@ -83,6 +83,14 @@ demo: ## srb at work, in a VM
 deb: ## Debian packages of module (DKMS), programs and playground, into target/deb (root)
 	scripts/deb.sh
 
+.PHONY: dist
+dist: ## the sources with all that a build without a network takes, target/srb-VERSION.tar.gz (root)
+	scripts/dist.sh
+
+.PHONY: rpm
+rpm: ## RPM packages by packaging/srb.spec, into target/rpm (root)
+	scripts/rpm.sh
+
 .PHONY: install
 install: install-module install-programs ## install module and programs (KDIR=, PREFIX=, DESTDIR=)
 
@@ -93,6 +101,10 @@ install-module: ## the module, into /lib/modules/RELEASE/extra
 .PHONY: install-programs
 install-programs: ## the programs that `make userspace` built
 	scripts/install.sh programs
+
+.PHONY: install-dkms
+install-dkms: ## the module's sources, into /usr/src for DKMS
+	scripts/install.sh dkms
 
 .PHONY: uninstall
 uninstall: ## remove what install put there

