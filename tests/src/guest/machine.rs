@@ -28,6 +28,9 @@ const AGENT_SOCKET: &str = "/run/srb/agent.sock";
 const FIRST_PORT: u16 = 8080;
 /// How long a daemon may take to be ready: the VM may be slow, not its programs.
 const READY: Duration = Duration::from_secs(20);
+/// How long a new agent may take for each device that is attached; on a busy host a hundred take
+/// three seconds.
+const ADOPTED: Duration = Duration::from_millis(100);
 /// The bound of a command given to [`Machine::sh`].
 const SHELL: Duration = Duration::from_secs(90);
 
@@ -254,7 +257,10 @@ impl Machine {
     fn spawn_agent(&self, more: &[&str]) -> TestResult<Daemon> {
         let mut command = Command::new("srb-agent");
         let mut daemon = Daemon::start("srb-agent", command.args(&self.agent_args).args(more))?;
-        let ready = wait_for("the agent is ready", READY, || {
+        // It serves each of them before it says that it is ready.
+        let devices = u32::try_from(sysfs::devices().len()).unwrap_or(u32::MAX);
+        let bound = READY.saturating_add(ADOPTED.saturating_mul(devices));
+        let ready = wait_for("the agent is ready", bound, || {
             if let Some(status) = daemon.ended()? {
                 return Err(Failed::from(format!("the agent ended with {status}")));
             }
