@@ -64,7 +64,8 @@ kmod_format() {
 }
 
 shell_scripts() {
-    { files '*.sh' '*/PKGBUILD' '*.install'; scripts 'sh$'; } | sort -u | xargs -d '\n' shellcheck --
+    { files '*.sh' '*/PKGBUILD' '*.install'; scripts 'sh$'; } | sort -u |
+        xargs -d '\n' shellcheck --
 }
 
 # versions: packages are of the version that the workspace has.
@@ -122,7 +123,7 @@ DENY=deny-$(key "$DENY_SHA256")
 MACHETE=machete-$(key 0.9.2)
 
 cd "$ROOT"
-host_tools shellcheck=shellcheck codespell=codespell git=git
+host_tools shellcheck=shellcheck codespell=codespell git=git gcc=gcc objdump=binutils
 check "rustfmt" cargo fmt --all --check
 [ ! -f kmod/main.rs ] || check "rustfmt of the module" kmod_format
 check "clippy" clippy
@@ -136,6 +137,7 @@ else
     skip "the kernel's clippy over the module: its tree is made as root: run 'sudo make check'"
 fi
 check "shellcheck" shell_scripts
+check "the module's audit finds what it looks for" "$ROOT/scripts/module-audit-test.sh"
 check "spelling" spelling
 check "the picture is of its source" "$ROOT/scripts/picture.sh" check
 check "licence headers" spdx

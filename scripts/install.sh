@@ -8,10 +8,11 @@
 #        install.sh agent        srb-agent and srbctl, with units, rules, settings and manuals
 #        install.sh playground   srb-playground, with its manual
 #        install.sh uninstall    removes all of that but the settings
-# PREFIX, SBINDIR, DESTDIR and KDIR come from the environment. KDIR is the tree of the kernel to build
-# the module for: its headers, or a prepared source. Without it, it is the running kernel's, or the
-# one that scripts/kernel.sh prepared if that is the kernel which runs. SRB_SLICE is the part of the
-# `kernel` crate that a build against headers takes along, if it is there already (scripts/slice.sh).
+# PREFIX, SBINDIR, DESTDIR and KDIR come from the environment. KDIR is the tree of the kernel to
+# build the module for: its headers, or a prepared source. Without it, it is that of the running
+# kernel, or the one that scripts/kernel.sh prepared, if that is the kernel which runs. SRB_SLICE is
+# the part of the `kernel` crate that a build against headers takes along, if it is there already
+# (scripts/slice.sh).
 . "$(dirname "$0")/lib.sh"
 
 PREFIX=${PREFIX:-/usr/local}

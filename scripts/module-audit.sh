@@ -43,17 +43,32 @@ fi
 if has MITIGATION_RETHUNK || has RETHUNK; then
     none "returns without a return thunk" '[[:space:]]retq?([[:space:]]|$)'
 fi
+# What a table of callbacks points to is entered by an indirect call. Relocations name it by section
+# and offset, or by symbol.
+without_endbr() {
+    {
+        objdump -t "$module" | sed 's/^/symbol /'
+        sed 's/^/code /' "$code"
+        objdump -r -j .rodata -j .data -j .data.rel.ro "$module" 2>/dev/null | sed 's/^/entry /'
+    } | awk '
+        $1 == "symbol" && NF > 5 { place[$NF] = $(NF - 2) " " hex($2) }
+        $1 == "code" && /Disassembly of section/ { section = $NF; sub(/:$/, "", section) }
+        $1 == "code" && $2 ~ /^[0-9a-f]+:$/ { first[section " " hex($2)] = $3 }
+        $1 == "entry" && $3 == "R_X86_64_64" {
+            split($4, part, "[+]0x")
+            at = part[1] ~ /^\./ ? part[1] " " hex(part[2]) : place[part[1]]
+            if (at in first && first[at] != "endbr64" && !(at in told)) print at ": " first[at]
+            told[at]
+        }
+        function hex(digits) { sub(/:$/, "", digits); sub(/^0+/, "", digits); return digits }'
+}
 if has X86_KERNEL_IBT; then
-    # What a table of callbacks points to is entered by an indirect call.
-    entries=$(objdump -r -j .rodata -j .data -j .data.rel.ro "$module" 2>/dev/null |
-        sed -n 's/.*R_X86_64_64 *\.text+0x0*\([0-9a-f]*\)$/\1/p' | sort -u)
-    for entry in $entries; do
-        first=$(grep -m 1 -E "^ *$entry:" "$code" || true)
-        case $first in
-            *endbr64* | *nop*) ;;
-            *) finding "a callback does not begin with ENDBR" "$first" ;;
-        esac
-    done
+    finding "a callback does not begin with ENDBR" "$(without_endbr)"
+fi
+# A panic says why, and ends the thread as BUG() does.
+panics=$(awk '/<.*rust_begin_unwind>:$/ { found = 1; next } /^$/ { found = 0 } found' "$code")
+if ! echo "$panics" | grep -q printk || ! echo "$panics" | grep -qE 'rust_helper_BUG|ud2'; then
+    finding "a panic does not print and end in BUG()" "${panics:-(no rust_begin_unwind)}"
 fi
 if has DYNAMIC_FTRACE; then
     objdump -h "$module" | grep -qE '__patchable_function_entries|__mcount_loc' ||
