@@ -13,7 +13,7 @@ CACHE=${SRB_CACHE:-${XDG_CACHE_HOME:-${HOME:-/var/cache}/.cache}/srb}
 # is from, or one that is built for testing (scripts/kernels). Trixie's has no CONFIG_RUST, and the
 # module is built against its headers, with a `kernel` crate brought along; `-headers` builds it so
 # for a kernel that has one of its own, too.
-KERNELS=(trixie-backports trixie-backports-headers trixie forky debug kcsan)
+KERNELS=(trixie-backports trixie-backports-headers trixie forky forky-headers debug kcsan)
 export KERNEL=${KERNEL:-trixie-backports}
 # One clock for a whole `make`, so that the times of nested scripts add up.
 export SRB_STARTED=${SRB_STARTED:-$(date +%s)}
@@ -166,7 +166,7 @@ inside() {
 # The archive that $KERNEL, or its source, is from.
 kernel_archive() {
     case $KERNEL in
-        trixie | forky) echo "$KERNEL" ;;
+        trixie | forky*) echo "${KERNEL%-headers}" ;;
         *) echo trixie-backports ;;
     esac
 }

@@ -4,6 +4,8 @@
 # headers lack it (kmod/crate), out of the source package in the sdk. Prints its folder's path.
 . "$(dirname "$0")/lib.sh"
 
+# The slice is of one kernel's source, which forky's sdk does not have.
+[ "$(kernel_archive)" != forky ] || KERNEL=trixie-backports
 need_root "reading the sdk's packages"
 need_cargo
 "$ROOT/scripts/sdk.sh"
