@@ -24,6 +24,9 @@ pub mod steps;
 const BOUND: Duration = Duration::from_secs(900);
 /// The same where a compiler runs in between, which TCG makes slow.
 const BOUND_OF_BUILD: Duration = Duration::from_secs(3600);
+/// A machine's memory, and that of one where a compiler runs.
+const MEMORY_MIB: u64 = 1024;
+const MEMORY_OF_BUILD_MIB: u64 = 3072;
 /// How long a machine may take to stop that has nothing to wait for; TCG is slow.
 const STOPS: Duration = Duration::from_secs(60);
 
@@ -57,6 +60,7 @@ struct Boot<'a> {
     step: &'a [&'a str],
     disk: &'a Path,
     kernel: Kernel,
+    memory_mib: u64,
     bound: Duration,
 }
 
@@ -191,7 +195,8 @@ impl Site<'_> {
         let text = text.map_err(|error| format!("{}: {error}", release.display()))?;
         let step = ["later-kernel", text.trim()];
         let boot = Boot::new(name, &step, &disk.0);
-        power_off(self.machine(Boot { bound: BOUND_OF_BUILD, ..boot })?, STOPS)?;
+        let boot = Boot { memory_mib: MEMORY_OF_BUILD_MIB, bound: BOUND_OF_BUILD, ..boot };
+        power_off(self.machine(boot)?, STOPS)?;
         let mut figures = self.figures(name);
         let step = ["on-later-kernel", text.trim()];
         let boot = Boot::new(name, &step, &disk.0);
@@ -214,7 +219,7 @@ impl Site<'_> {
 
     /// Runs the machine; does what the step wants of the server.
     fn machine(&self, boot: Boot<'_>) -> Result<Stopped, String> {
-        let Boot { name, step, disk, kernel, bound } = boot;
+        let Boot { name, step, disk, kernel, memory_mib, bound } = boot;
         let log = self.log(name);
         let mut folders = self.run.folders.clone();
         if matches!(kernel, Kernel::Later) {
@@ -226,7 +231,7 @@ impl Site<'_> {
             folders,
             root_disk: Some(disk.to_owned()),
             console: log.with_extension("console"),
-            memory_mib: 1024,
+            memory_mib,
             cpus: 2,
             accel: Accel::Auto,
             disk_bytes: None,
@@ -261,7 +266,8 @@ impl Site<'_> {
 
 impl<'a> Boot<'a> {
     fn new(name: &'a str, step: &'a [&'a str], disk: &'a Path) -> Self {
-        Self { name, step, disk, kernel: Kernel::Default, bound: BOUND }
+        let (kernel, memory_mib, bound) = (Kernel::Default, MEMORY_MIB, BOUND);
+        Self { name, step, disk, kernel, memory_mib, bound }
     }
 }
 
