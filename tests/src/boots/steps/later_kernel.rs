@@ -9,12 +9,15 @@ use crate::guest::TestResult;
 
 /// A compiler that TCG runs takes its time.
 const BUILD: Duration = Duration::from_secs(3000);
+/// Some of the packages must be configured before others are unpacked: dpkg alone does not see to it.
+const INSTALL: &str =
+    "DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends";
 
 /// Installs the kernel of this name, whose packages the image has.
 pub(super) fn install(release: &str) -> TestResult {
     expect("the machine", &started()?, "running")?;
     let began = Instant::now();
-    sh("dpkg -i /later-kernel/*.deb 2>&1", BUILD)?.success()?;
+    sh(&format!("{INSTALL} /later-kernel/*.deb 2>&1"), BUILD)?.success()?;
     println!("{FIGURE}installed in {} s", began.elapsed().as_secs());
     let module = run(&format!("modinfo -k {release} -F filename srb"))?;
     assert!(module.contains("/updates/dkms/srb.ko"), "{module}");
