@@ -9,7 +9,7 @@ use crate::guest::TestResult;
 
 /// A compiler that TCG runs takes its time.
 const BUILD: Duration = Duration::from_secs(3000);
-/// Some of the packages must be configured before others are unpacked: dpkg alone does not see to it.
+/// Some of the packages must be configured before others are unpacked, which dpkg leaves to apt.
 const INSTALL: &str =
     "DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends";
 
